@@ -1,0 +1,1 @@
+"""Follow basketball players through handheld phone video by text prompt, and measure how well it went."""
