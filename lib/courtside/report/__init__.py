@@ -1,0 +1,1 @@
+"""What a run looks like: figures, the overlay video, and one HTML file that opens offline."""
