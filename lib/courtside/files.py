@@ -1,0 +1,193 @@
+"""Files of a run folder: whole or not at all, streamed where they are large, and hashed."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from courtside.errors import RunError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pandera.pandas as pa
+
+    from courtside.types import FrameDetections
+
+__all__ = [
+    "DetectionsWriter",
+    "hash_code",
+    "hash_files",
+    "identify_model",
+    "is_disk_full",
+    "read_note",
+    "read_table",
+    "whole",
+]
+
+_ROWS_PER_GROUP = 10_000
+_CHARACTERS_PER_GROUP = 16_000_000
+_NOTE = "courtside"
+
+
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Yields ``<path>.part`` to write to; it becomes ``path`` when the block ends well, else it goes."""
+    part = path.with_name(path.name + ".part")
+    try:
+        yield part
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def hash_files(paths: Iterable[Path]) -> str:
+    """SHA-256 over the names and contents of ``paths``, whatever their order."""
+    digest = hashlib.sha256()
+    for path in sorted(paths):
+        with open(path, "rb") as file:
+            digest.update(f"{path.name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\0".encode())
+    return digest.hexdigest()
+
+
+def hash_code(paths: Iterable[Path]) -> str:
+    """SHA-256 over what the files do: comments, layout and stored notebook outputs don't count."""
+    digest = hashlib.sha256()
+    for path in sorted(paths):
+        text = path.read_text()
+        if path.suffix == ".py":
+            text = ast.dump(ast.parse(text))
+        elif path.suffix == ".ipynb":
+            text = json.dumps([(cell["cell_type"], cell["source"]) for cell in json.loads(text)["cells"]])
+        digest.update(f"{path.name}\0{text}\0".encode())
+    return digest.hexdigest()
+
+
+def identify_model(model: str) -> str | None:
+    """SHA-256 of a model folder, or the fetched revision of one on the hub; None before it was fetched."""
+    if Path(model).is_dir():
+        return hash_files(path for path in Path(model).iterdir() if path.is_file())
+    import huggingface_hub
+
+    try:
+        cached = huggingface_hub.try_to_load_from_cache(model, "config.json")
+    except huggingface_hub.errors.HFValidationError:
+        # Neither a folder nor a name on the hub: loading it says so, and how to fix it.
+        return None
+    return Path(cached).parent.name if isinstance(cached, str) else None
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Whether ``error``, or what caused it, is a full disk or a used-up quota."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def read_table(path: Path, schema: pa.DataFrameSchema) -> pd.DataFrame:
+    """The parquet file at ``path``, checked against ``schema``; raises TableError or RunError."""
+    import pandas as pd
+    import pyarrow
+
+    from courtside import tables
+
+    try:
+        table = pd.read_parquet(path)
+    except (OSError, pyarrow.ArrowInvalid) as error:
+        raise RunError(f"cannot read {path} ({error}): delete it and run courtside track again") from error
+    return tables.check(_typed(table, schema), schema, str(path))
+
+
+def read_note(path: Path) -> dict[str, Any]:
+    """What :meth:`DetectionsWriter.note` kept in the parquet file at ``path``; empty where it is not ours."""
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        metadata = pyarrow.parquet.read_metadata(path).metadata or {}
+    except (OSError, pyarrow.ArrowInvalid):
+        return {}
+    return json.loads(metadata.get(_NOTE.encode(), b"{}"))
+
+
+class DetectionsWriter:
+    """Streams :class:`FrameDetections` into a parquet file of ``PLAYER_DETECTIONS``, a row group at a time.
+
+    Memory stays flat: at most 10,000 rows or 16 MB of mask text wait. ``video`` is the file's name;
+    ``prompt`` is a detection's class name where that is one of ``prompts``, else null.
+    Frames must come in order, each id at most once in a frame, else TableError or RunError is raised.
+    """
+
+    def __init__(self, path: Path, video: str, prompts: Collection[str] = ()) -> None:
+        import pyarrow
+        import pyarrow.parquet
+
+        from courtside import tables
+
+        self._video, self._prompts = video, frozenset(prompts)
+        self._schema = pyarrow.Schema.from_pandas(
+            tables.empty(tables.PLAYER_DETECTIONS), preserve_index=False
+        )
+        self._writer = pyarrow.parquet.ParquetWriter(path, self._schema, compression="zstd")
+        self._waiting: list[tuple] = []
+        self._characters = 0
+        self._last_frame = -1
+        self.rows = 0
+
+    def __enter__(self) -> DetectionsWriter:
+        return self
+
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        if kind is None:
+            self._flush()
+        self._writer.close()
+
+    def note(self, content: dict[str, Any]) -> None:
+        """Keep ``content`` in the file, so that the file itself says what it was made from."""
+        self._writer.add_key_value_metadata({_NOTE: json.dumps(content)})
+
+    def add(self, frame: FrameDetections) -> None:
+        from courtside.masks import encode_rle
+
+        if frame.frame_number <= self._last_frame:
+            raise RunError(f"the tracker gave frame {frame.frame_number} after frame {self._last_frame}")
+        self._last_frame = frame.frame_number
+        for each in frame:
+            rle = None if each.mask is None else encode_rle(each.mask)
+            prompt = each.class_name if each.class_name in self._prompts else None
+            identity = (self._video, frame.frame_number, frame.time_s, each.tracking_id, prompt)
+            found = (each.class_id, each.class_name, each.confidence, *each.bbox.to_xyxy())
+            self._waiting.append((*identity, *found, rle, each.jersey_number, None))
+            self._characters += len(rle or "")
+        self.rows += len(frame)
+        if len(self._waiting) >= _ROWS_PER_GROUP or self._characters >= _CHARACTERS_PER_GROUP:
+            self._flush()
+
+    def _flush(self) -> None:
+        import pandas as pd
+        import pyarrow
+
+        from courtside import tables
+
+        if not self._waiting:
+            return
+        schema = tables.PLAYER_DETECTIONS
+        table = _typed(pd.DataFrame(self._waiting, columns=list(schema.columns)), schema)
+        tables.check(table, schema, "the stage track")
+        self._writer.write_table(pyarrow.Table.from_pandas(table, schema=self._schema, preserve_index=False))
+        self._waiting, self._characters = [], 0
+
+
+def _typed(table: pd.DataFrame, schema: pa.DataFrameSchema) -> pd.DataFrame:
+    """``table`` with the declared type of each column, since a column of nulls alone has none of its own."""
+    types = {name: str(column.dtype) for name, column in schema.columns.items() if name in table}
+    return table.astype(types)

@@ -1,0 +1,62 @@
+"""The notebook that a report is made from: where it is, and how it is run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from courtside.errors import RunError
+
+__all__ = ["find", "run"]
+
+
+def find() -> Path:
+    path = Path(__file__).resolve().parents[2] / "notebooks" / "02-track-video.ipynb"
+    if not path.is_file():
+        raise RunError(
+            f"the report's notebook {path} is missing: install Courtside from its checkout by make setup"
+        )
+    return path
+
+
+def run(source: Path, path: Path, parameters: Mapping[str, Any]) -> None:
+    """Run ``source`` with ``parameters`` and keep the executed notebook at ``path``.
+
+    Raises RunError when it fails; what it did until then stays beside ``path`` as ``<name>.failed.ipynb``.
+    """
+    import nbclient.exceptions
+    import papermill
+
+    unknown = sorted(set(parameters) - set(papermill.inspect_notebook(str(source))))
+    if unknown:
+        raise RunError(
+            f"{source} has no parameter {', '.join(unknown)}: add it to the cell tagged parameters"
+        )
+    part, failed = path.with_suffix(".part.ipynb"), path.with_suffix(".failed.ipynb")
+    options = {"kernel_name": "python3", "progress_bar": False, "cwd": str(path.parent)}
+    try:
+        try:
+            papermill.execute_notebook(str(source), str(part), dict(parameters), **options)
+        except RuntimeError as error:
+            # The start of a kernel fails now and then, for no lasting reason.
+            if isinstance(error, papermill.PapermillExecutionError) or "Kernel died before" not in str(error):
+                raise
+            papermill.execute_notebook(str(source), str(part), dict(parameters), **options)
+    except papermill.PapermillExecutionError as error:
+        os.replace(part, failed)
+        said = f"{error.ename}: {error.evalue}".strip().splitlines()[0]
+        raise RunError(
+            f"the report's notebook failed in cell {error.cell_index} ({said}): see {failed}"
+        ) from error
+    except nbclient.exceptions.DeadKernelError as error:
+        part.unlink(missing_ok=True)
+        raise RunError(
+            "the kernel of the report's notebook died, perhaps for lack of memory: try again"
+        ) from error
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    os.replace(part, path)
+    failed.unlink(missing_ok=True)

@@ -1,0 +1,502 @@
+"""One job on one video: the stages track, score, overlay and report over a run folder."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import sys
+import time
+import warnings
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from courtside import notebook, watch
+from courtside.errors import CourtsideError, DiskFullError, RunError, SettingError
+from courtside.files import (
+    DetectionsWriter,
+    hash_code,
+    hash_files,
+    identify_model,
+    is_disk_full,
+    read_note,
+    read_table,
+    whole,
+)
+from courtside.settings import Settings, absolute
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from courtside.labels import Labels
+    from courtside.trackers import Tracker
+    from courtside.video import Video
+
+__all__ = ["STAGES", "Run", "Settings", "execute", "versions"]
+
+STAGES = ("track", "score", "overlay", "report")
+"""The stages in order. Each reads what earlier ones left in the run folder."""
+
+_UPSTREAM = {
+    "track": (),
+    "score": ("track",),
+    "overlay": ("track",),
+    "report": ("track", "score", "overlay"),
+}
+_CODE = {
+    "track": ("video.py", "masks.py", "labels.py", "trackers.py", "sam3/*.py"),
+    "score": ("scoring.py", "labels.py", "masks.py"),
+    "overlay": ("report/overlay.py", "report/colors.py"),
+    "report": ("report/*.py", "report/template/**/*"),
+}
+_DISTRIBUTIONS = ("av", "courtside", "motmetrics", "numpy", "pandas", "supervision", "torch", "torchvision")
+_DISTRIBUTIONS += ("trackers", "transformers")
+_NO_LABELS = "no labels were given, so nothing was scored"
+
+
+class Run:
+    """A run folder, read back. Nothing is opened before it is asked for.
+
+    Tables of a stage that is not done raise :class:`RunError`, even where older files still lie there.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = absolute(folder)
+        self.detections_path = self.folder / "player_detections.parquet"
+        self.scores_path = self.folder / "scores.json"
+        self.events_path = self.folder / "events.parquet"
+        self.overlay_path = self.folder / "overlay.mp4"
+        self.notebook_path = self.folder / "02-track-video.ipynb"
+        self.report_path = self.folder / "report.html"
+        self.config_path = self.folder / "config.json"
+        self.status_path = self.folder / watch.STATUS
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder)!r})"
+
+    def status(self) -> dict[str, dict[str, Any]]:
+        """Each stage's ``state`` (pending, running, done, failed), ``why``, ``started``, ``finished`` (UTC),
+        ``seconds``, ``warnings`` and the ``fingerprint`` of its inputs, by the stage's name."""
+        with _readable(self.status_path):
+            stages = watch.read_status(self.folder)
+            return {name: _record(stages.get(name, {})) for name in STAGES}
+
+    def config(self) -> dict[str, Any]:
+        """What ``config.json`` holds: settings, tracker, device and why, versions, hashes of the inputs."""
+        if not self.config_path.is_file():
+            raise RunError(
+                f"{self.folder} is not a run folder (it has no config.json): make one by courtside track"
+            )
+        with _readable(self.config_path):
+            return json.loads(self.config_path.read_text())
+
+    def settings(self) -> Settings:
+        """The settings of the last :func:`execute` on this folder, wherever the folder is now."""
+        known = {each.name for each in fields(Settings)}
+        stored = {name: value for name, value in self.config()["settings"].items() if name in known}
+        return Settings(**(stored | {"out": self.folder}))
+
+    def detections(self) -> pd.DataFrame:
+        """The table ``PLAYER_DETECTIONS``: a row per tracked player per frame."""
+        from courtside import tables
+
+        self.require("track")
+        return read_table(self.detections_path, tables.PLAYER_DETECTIONS)
+
+    def scores(self) -> dict[str, dict] | None:
+        """``metrics``, ``per_prompt`` and ``protocol``; None where the run has no labels."""
+        self.require("score")
+        return json.loads(self.scores_path.read_text()) if self.scores_path.is_file() else None
+
+    def events(self) -> pd.DataFrame | None:
+        """The table ``EVENTS``: a row per tracking error; None where the run has no labels."""
+        from courtside import tables
+
+        self.require("score")
+        return read_table(self.events_path, tables.EVENTS) if self.events_path.is_file() else None
+
+    def video(self) -> Video:
+        """The video that was tracked."""
+        from courtside.video import Video
+
+        return Video(self.settings().video)
+
+    def labels(self) -> Labels | None:
+        """The labels that the run was scored against, checked against the video; None without labels."""
+        from courtside.labels import read_labels
+
+        folder = self.settings().labels
+        return None if folder is None else read_labels(folder, self.video())
+
+    def require(self, stage: str) -> None:
+        """Raise :class:`RunError` unless ``stage`` is done."""
+        record = self.status()[stage]
+        if record["state"] != "done":
+            why = f" ({record['why']})" if record["why"] else ""
+            raise RunError(
+                f"the stage {stage} of {self.folder} is {record['state']}{why}: "
+                "run courtside track with the same --out to finish it"
+            )
+
+
+def versions() -> dict[str, str | None]:
+    """Versions of Python and of the packages that results depend on; None for one not installed."""
+    found: dict[str, str | None] = {"python": platform.python_version()}
+    for name in _DISTRIBUTIONS:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def execute(
+    settings: Settings,
+    *,
+    stages: Sequence[str] = STAGES,
+    again: Collection[str] = (),
+    progress: bool = True,
+) -> Run:
+    """Bring ``stages`` of the run up to date and return it.
+
+    A finished stage whose inputs (files, settings, code, earlier stages) are unchanged is not run
+    again, unless named in ``again``. Where nothing is to be done, nothing is written and no lock is
+    taken, so a notebook may call this with ``stages=STAGES[:-1]`` while the report is made from it.
+
+    Raises :class:`RunError` when the folder holds another video's run or another process works on it,
+    :class:`DiskFullError`, and whatever error of :mod:`courtside.errors` a stage raises; the stage is
+    then failed in ``status.json`` and the files of finished stages stay.
+    """
+    unknown = [name for name in (*stages, *again) if name not in STAGES]
+    if unknown:
+        raise SettingError(f"unknown stage {unknown[0]!r}: the stages are {', '.join(STAGES)}")
+    todo = tuple(name for name in STAGES if name in stages)
+    job = _Job(settings, todo, progress)
+    if not again and all(job.is_fresh(name) for name in todo):
+        return job.run
+    job.check_inputs()
+    job.claim_folder()
+    try:
+        with watch.hold(job.run.folder):
+            job.write_config()
+            for name in todo:
+                job.run_stage(name, again=name in again)
+    except watch.HeldError as error:
+        raise RunError(
+            f"another process works on {job.run.folder} ({error}): wait for it, or choose another --out"
+        ) from None
+    return job.run
+
+
+class _Job:
+    """One call of :func:`execute`: the settings, and what was read of the inputs so far."""
+
+    def __init__(self, settings: Settings, todo: Sequence[str], progress: bool) -> None:
+        self.settings = settings
+        self.todo = todo
+        self.progress = progress
+        self.run = Run(settings.out)
+        self._video: Video | None = None
+        self._labels: Labels | None = None
+        self._hashes: dict[str, str] = {}
+
+    # Inputs
+
+    def video(self) -> Video:
+        if self._video is None:
+            from courtside.video import Video
+
+            self._video = Video(self.settings.video)
+        return self._video
+
+    def labels(self) -> Labels | None:
+        if self._labels is None and self.settings.labels is not None:
+            from courtside.labels import read_labels
+
+            self._labels = read_labels(self.settings.labels, self.video())
+        return self._labels
+
+    def hash(self, name: str) -> str | None:
+        """What identifies the input ``name``: SHA-256, or the revision of a model from the hub.
+
+        ``name`` is video, detections, labels or model. None where that input isn't used or isn't there yet.
+        """
+        settings = self.settings
+        if getattr(settings, name) is None or (name == "model" and settings.tracker != "sam3"):
+            return None
+        if name not in self._hashes:
+            if name == "video":
+                found = self.video().sha256()
+            elif name == "labels":
+                found = self.labels().sha256
+            elif name == "detections":
+                found = hash_files([settings.detections]) if settings.detections.is_file() else None
+            else:
+                found = identify_model(settings.model)
+            if found is None:
+                return None
+            self._hashes[name] = found
+        return self._hashes[name]
+
+    def fingerprint(self, stage: str) -> str:
+        """A hash of all that the stage's outputs depend on."""
+        settings = self.settings
+        status = self.run.status()
+        package = Path(__file__).parent
+        code = [path for pattern in _CODE[stage] for path in package.glob(pattern) if path.is_file()]
+        own: dict[str, Any] = {}
+        if stage == "track":
+            own |= {name: self.hash(name) for name in ("video", "detections", "model")}
+            own |= {"tracker": settings.tracker, "prompts": settings.prompts, "options": settings.options}
+            own |= {"device": settings.device if settings.tracker == "sam3" else None}
+        elif stage == "score":
+            own |= {"labels": self.hash("labels"), "match": settings.match, "threshold": settings.threshold}
+        elif stage == "report":
+            code.append(notebook.find())
+        own["code"] = hash_code(code)
+        own["upstream"] = [status[name]["fingerprint"] for name in _UPSTREAM[stage]]
+        return hashlib.sha256(json.dumps(own, sort_keys=True, default=str).encode()).hexdigest()
+
+    def is_fresh(self, stage: str) -> bool:
+        record = self.run.status()[stage]
+        there = all((self.run.folder / name).exists() for name in record["outputs"])
+        return record["state"] == "done" and there and record["fingerprint"] == self.fingerprint(stage)
+
+    def check_inputs(self) -> None:
+        """Refuse what cannot work before anything is written or an hour is spent on tracking."""
+        self.video()
+        self.labels()
+        if "track" in self.todo:
+            self._make_tracker()
+
+    def _make_tracker(self) -> Tracker:
+        from courtside.trackers import make_tracker
+
+        settings = self.settings
+        return make_tracker(
+            settings.tracker,
+            detections=settings.detections,
+            model=settings.model,
+            device=settings.device,
+            **settings.options,
+        )
+
+    # The folder
+
+    def claim_folder(self) -> None:
+        """Make the run folder, or refuse it when it holds something else."""
+        folder = self.run.folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / watch.LOCK).touch()
+        except OSError as error:
+            raise RunError(f"cannot write in the run folder {folder}: {error.strerror or error}") from error
+        if self.run.config_path.exists():
+            held = self.run.config()["inputs"]["video"]
+            if held["sha256"] != self.hash("video"):
+                raise RunError(
+                    f"{folder} holds the run of another video ({held['path']}, not {self.settings.video}): "
+                    "choose another --out, or delete that folder"
+                )
+            return
+        run = self.run
+        outputs = (run.detections_path, run.scores_path, run.overlay_path, run.report_path)
+        foreign = [path.name for path in outputs if path.exists()]
+        if foreign:
+            raise RunError(
+                f"{folder} has a {foreign[0]} but no config.json, so it is no run: choose another --out"
+            )
+
+    def write_config(self, tracker: Tracker | None = None) -> None:
+        """Write ``config.json``. What concerns tracking stays as it is where tracks are not made anew."""
+        settings, video = self.settings, self.video()
+        facts = ("name", "width", "height", "frame_count", "duration_s", "fps", "codec", "rotation")
+        inputs: dict[str, Any] = {
+            "video": {"path": str(settings.video), "sha256": self.hash("video")}
+            | {name: getattr(video, name) for name in facts},
+            "labels": None,
+        }
+        if settings.labels is not None:
+            inputs["labels"] = {"path": str(settings.labels), "sha256": self.hash("labels")}
+        tracking: dict[str, Any] = {"versions": versions(), "platform": platform.platform()}
+        tracking["tracker"] = {"name": settings.tracker} | (tracker.settings if tracker else {})
+        tracking["device"] = self._describe_device(tracker)
+        for name in ("detections", "model"):
+            used = getattr(settings, name) is not None and (name != "model" or settings.tracker == "sam3")
+            key = "sha256" if name == "detections" or Path(settings.model).is_dir() else "revision"
+            inputs[name] = {"path": str(getattr(settings, name)), key: self.hash(name)} if used else None
+        tracked = "track" not in self.todo or self.is_fresh("track")
+        if tracker is None and tracked and self.run.config_path.exists():
+            previous = self.run.config()
+            tracking = {name: previous[name] for name in tracking}
+            inputs |= {name: previous["inputs"][name] for name in ("detections", "model")}
+        content = {"settings": settings.parameters(), "inputs": inputs, **tracking, "written": watch.now()}
+        with self._naming_disk_full("config.json"):
+            watch.write_json(self.run.config_path, content)
+
+    def _describe_device(self, tracker: Tracker | None) -> dict[str, Any]:
+        """``device``, ``dtype`` and ``reason``: what is planned, and after tracking what was really used."""
+        if self.settings.tracker != "sam3":
+            reason = "linking given boxes runs on the CPU and needs no model"
+            return {"device": "cpu", "dtype": None, "reason": reason}
+        if tracker is not None:
+            return {name: tracker.settings[name] for name in ("device", "dtype", "reason")}
+        from courtside.device import choose_device
+
+        chosen = choose_device(self.settings.device)
+        return {"device": str(chosen.device), "dtype": str(chosen.dtype), "reason": chosen.reason}
+
+    # Stages
+
+    def run_stage(self, name: str, *, again: bool = False) -> None:
+        """Run one stage unless it is fresh; ``status.json`` is true before, after, and when it fails."""
+        if not again and self.is_fresh(name):
+            self._say(f"{name}: done before, nothing changed")
+            return
+        for needed in _UPSTREAM[name]:
+            self.run.require(needed)
+        if name == "track" and not again and self._recall_tracks():
+            return
+        self._say(f"{name}: running")
+        later = [stage for stage in STAGES if name in _UPSTREAM[stage]]
+        running = {"state": "running", "started": watch.now(), "pid": os.getpid()}
+        self._update(
+            {name: _record(running)} | {stage: _record({"why": f"{name} runs anew"}) for stage in later}
+        )
+        clock = time.monotonic()
+        outcome: dict[str, Any] = {"state": "failed", "why": "interrupted"}
+        try:
+            with self._naming_disk_full(f"the stage {name}"):
+                done = getattr(self, f"_{name}")()
+            outcome = {"state": "done", "fingerprint": self.fingerprint(name), **done}
+        except Exception as error:
+            said = str(error) if isinstance(error, CourtsideError) else f"{type(error).__name__}: {error}"
+            outcome = {"state": "failed", "why": said}
+            raise
+        finally:
+            took = {"finished": watch.now(), "seconds": round(time.monotonic() - clock, 3)}
+            self._update({name: _record(running | took | outcome)})
+
+    def _track(self) -> dict[str, Any]:
+        run, settings, video = self.run, self.settings, self.video()
+        tracker = self._make_tracker()
+        said = list(video.warnings)
+        with (
+            whole(run.detections_path) as part,
+            DetectionsWriter(part, video.name, settings.prompts) as writer,
+        ):
+            with self._hearing_warnings(said):
+                for frame in tracker.track(video, settings.prompts, progress=self.progress):
+                    writer.add(frame)
+            outcome = {"outputs": [run.detections_path.name], "warnings": said}
+            # A model from the hub has a revision only now that it was fetched.
+            self.write_config(tracker)
+            writer.note({"fingerprint": self.fingerprint("track"), **outcome})
+        return outcome
+
+    def _recall_tracks(self) -> bool:
+        """Take up a finished table that is just what is asked for, though the status lost sight of it."""
+        run = self.run
+        if run.status()["track"]["state"] == "done" or not run.detections_path.exists():
+            return False
+        note = read_note(run.detections_path)
+        if not note or note["fingerprint"] != self.fingerprint("track"):
+            return False
+        self._update({"track": _record({"state": "done", "why": "taken up from an earlier run", **note})})
+        return True
+
+    def _score(self) -> dict[str, Any]:
+        from courtside import scoring, tables
+
+        run, settings, labels = self.run, self.settings, self.labels()
+        if labels is None:
+            # Scores of an earlier run with labels would pass for this one's.
+            for path in (run.scores_path, run.events_path):
+                path.unlink(missing_ok=True)
+            return {"why": _NO_LABELS}
+        scores = scoring.score(
+            run.detections(),
+            labels,
+            times_s=self.video().times_s,
+            match=settings.match,
+            threshold=settings.threshold,
+        )
+        with whole(run.events_path) as part:
+            tables.check(scores.events, tables.EVENTS, "the stage score").to_parquet(part, index=False)
+        watch.write_json(run.scores_path, scores.to_json())
+        return {"outputs": [run.scores_path.name, run.events_path.name]}
+
+    def _overlay(self) -> dict[str, Any]:
+        from courtside.report.overlay import write_overlay
+
+        run = self.run
+        write_overlay(self.video(), run.detections(), run.overlay_path, progress=self.progress)
+        return {"outputs": [run.overlay_path.name]}
+
+    def _report(self) -> dict[str, Any]:
+        from courtside.report.html import write_html
+
+        run = self.run
+        notebook.run(notebook.find(), run.notebook_path, self.settings.parameters())
+        with whole(run.report_path) as part:
+            write_html(run.notebook_path, part)
+        return {"outputs": [run.notebook_path.name, run.report_path.name]}
+
+    @contextlib.contextmanager
+    def _hearing_warnings(self, said: list[str]) -> Iterator[None]:
+        """Adds each warning meant for users to ``said``, and to the terminal at once; others go their way."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", UserWarning)
+            show = warnings.showwarning
+
+            def hear(message: Warning | str, category: type[Warning], *where: Any) -> None:
+                if not issubclass(category, UserWarning):
+                    show(message, category, *where)
+                elif str(message) not in said:
+                    said.append(str(message))
+                    self._say(f"warning: {message}")
+
+            warnings.showwarning = hear
+            yield
+
+    def _say(self, text: str) -> None:
+        if self.progress:
+            print(text, file=sys.stderr)
+
+    def _update(self, records: dict[str, dict]) -> None:
+        with self._naming_disk_full(watch.STATUS):
+            watch.write_json(self.run.status_path, {"stages": self.run.status() | records})
+
+    @contextlib.contextmanager
+    def _naming_disk_full(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            if isinstance(error, DiskFullError) or not is_disk_full(error):
+                raise
+            raise DiskFullError(
+                f"the disk is full: {what} could not be written to {self.run.folder}; free some space "
+                "and run the same command again (finished stages are kept)"
+            ) from error
+
+
+def _record(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A stage's entry in ``status.json``, with every key there from the start."""
+    empty = dict.fromkeys(("why", "started", "finished", "seconds", "pid", "fingerprint"))
+    return {"state": "pending", **empty, "warnings": [], "outputs": [], **values}
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turns what makes a JSON file of a run unreadable into a sentence."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            f"cannot read {path} ({error}): delete that run folder and run courtside track again"
+        ) from error

@@ -1,0 +1,88 @@
+"""Everything that one run depends on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from courtside.errors import SettingError
+
+__all__ = ["DEFAULT_MODEL", "Settings", "absolute", "default_folder"]
+
+DEFAULT_MODEL = "facebook/sam3"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything a run depends on. Paths become absolute; they are not read before the run starts.
+
+    ``tracker`` is one of ``courtside.trackers.TRACKERS``. ``detections`` is a MOTChallenge ``det.txt``,
+    for the trackers that link given boxes. ``labels`` is a folder with ``gt/gt.txt``, to score against
+    by ``match`` ("box" or "mask") at the IoU ``threshold`` in (0, 1). ``options`` are the tracker's own
+    settings by name. Raises :class:`SettingError` for an empty prompt, one given twice, or a value out
+    of range.
+
+    >>> Settings(video="a.mp4", out="runs/a", prompts=["referee"]).prompts
+    ('referee',)
+    """
+
+    video: Path
+    out: Path
+    tracker: str = "sam3"
+    prompts: tuple[str, ...] = ()
+    detections: Path | None = None
+    model: str = DEFAULT_MODEL
+    device: str = "auto"
+    labels: Path | None = None
+    match: str = "box"
+    threshold: float = 0.5
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        def put(name: str, value: object) -> None:
+            object.__setattr__(self, name, value)
+
+        for name in ("video", "out", "detections", "labels"):
+            value = getattr(self, name)
+            put(name, None if value is None else absolute(value))
+        model = str(self.model)
+        put("model", str(absolute(model)) if Path(model).expanduser().is_dir() else model)
+        if isinstance(self.prompts, str):
+            raise SettingError(f"prompts must be a list of texts, not the single text {self.prompts!r}")
+        put("prompts", tuple(str(prompt).strip() for prompt in self.prompts))
+        put("options", dict(self.options))
+        if "" in self.prompts:
+            raise SettingError('a prompt is empty: say what to follow, such as --prompt "player in white"')
+        if len(set(self.prompts)) < len(self.prompts):
+            raise SettingError("a prompt is given twice: " + ", ".join(map(repr, self.prompts)))
+        if self.match not in ("box", "mask"):
+            raise SettingError(f"match is {self.match!r}; it must be box or mask")
+        if not 0 < self.threshold < 1:
+            raise SettingError(f"the IoU threshold is {self.threshold}; it must lie between 0 and 1")
+
+    def parameters(self) -> dict[str, Any]:
+        """All settings as JSON-safe values; ``Settings(**parameters)`` gives them back."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        values["prompts"] = list(self.prompts)
+        return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+
+
+def default_folder(video: str | Path, tracker: str) -> Path:
+    """``reports/<video>-<tracker>`` under the current folder; a ``video.mp4`` goes by its folder's name.
+
+    >>> default_folder("clips/game-7.mov", "sam3").as_posix()
+    'reports/game-7-sam3'
+    >>> default_folder("clips/final/video.mp4", "sam3").as_posix()
+    'reports/final-sam3'
+    """
+    path = absolute(video)
+    name = path.parent.name if path.stem == "video" else path.stem
+    return Path("reports") / f"{name or 'video'}-{tracker}"
+
+
+def absolute(path: str | Path) -> Path:
+    """``path`` from the current folder, ``~`` spelled out; symbolic links keep their names."""
+    return Path(os.path.abspath(Path(path).expanduser()))
