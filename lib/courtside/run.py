@@ -50,7 +50,7 @@ _UPSTREAM = {
 }
 _CODE = {
     "track": ("video.py", "masks.py", "labels.py", "trackers.py", "sam3/*.py"),
-    "score": ("scoring.py", "labels.py", "masks.py"),
+    "score": ("scoring/*.py", "labels.py", "masks.py"),
     "overlay": ("report/overlay.py", "report/colors.py"),
     "report": ("report/*.py", "report/template/**/*"),
 }
@@ -345,11 +345,13 @@ class _Job:
             reason = "linking given boxes runs on the CPU and needs no model"
             return {"device": "cpu", "dtype": None, "reason": reason}
         if tracker is not None:
-            return {name: tracker.settings[name] for name in ("device", "dtype", "reason")}
+            used = tracker.settings
+            return {"device": used["device"], "dtype": used["dtype"], "reason": used["device_reason"]}
         from courtside.device import choose_device
 
         chosen = choose_device(self.settings.device)
-        return {"device": str(chosen.device), "dtype": str(chosen.dtype), "reason": chosen.reason}
+        dtype = str(chosen.dtype).removeprefix("torch.")
+        return {"device": str(chosen.device), "dtype": dtype, "reason": chosen.reason}
 
     # Stages
 

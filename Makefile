@@ -1,0 +1,67 @@
+# What a person runs, and what .ci/run runs. `make` alone lists it.
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+JOBS ?= 2
+DEMO := data/videos/demo
+
+# Set PYTHON to choose one: make setup PYTHON=/opt/python3.12/bin/python3
+PYTHON ?=
+CANDIDATES := $(if $(PYTHON),$(PYTHON),python3.12 python3.11 python3 python)
+FITS := import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint bench lock clean
+
+help: ## List these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+setup: $(READY) ## Make .venv with everything in it (about 6 GB, once)
+
+$(READY): requirements.lock pyproject.toml
+	@if ! $(BIN)/python -c "$(FITS)" >/dev/null 2>&1; then \
+		for candidate in $(CANDIDATES); do \
+			if "$$candidate" -c "$(FITS)" >/dev/null 2>&1; then found=$$candidate; break; fi; \
+		done; \
+		if [ -z "$${found:-}" ]; then \
+			echo "No Python 3.11 or 3.12 with venv found (tried: $(CANDIDATES)). Install one" \
+				"(Debian, Ubuntu: apt install python3.12 python3.12-venv; macOS: brew install python@3.12)" \
+				"or name it: make setup PYTHON=/path/to/python3.12" >&2; \
+			exit 1; \
+		fi; \
+		echo "Making $(VENV) with $$found"; \
+		"$$found" -m venv --clear $(VENV); \
+	fi
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip --upgrade
+# The lock is complete, and without its desktop build of OpenCV, which trackers would pull in; so no resolving.
+	$(BIN)/python -m pip install --disable-pip-version-check --no-deps -r requirements.lock
+	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: setup $(DEMO)/.rendered ## Render a clip, track it, and print the path of the finished report
+	$(BIN)/courtside track $(DEMO)/video.mp4 --tracker bytetrack --detections $(DEMO)/det/det.txt --labels $(DEMO)
+
+$(DEMO)/.rendered: $(wildcard lib/minicourt/*.py) | $(READY)
+	$(BIN)/python -m minicourt render --level game --seed 7 --frames 150 --out $(DEMO)
+	@touch $@
+
+test: setup lint ## Check style, run all tests, and run every notebook
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --nbval-lax --nbval-cell-timeout=300 notebooks
+
+lint: setup ## Check style without changing anything
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+bench: setup ## Time decoding, tracking, scoring and the report, as ratios
+	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
+
+lock: setup ## Resolve requirements.lock anew from pyproject.toml
+	$(BIN)/python -m pip install --disable-pip-version-check uv
+	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
+		--custom-compile-command "make lock" --no-emit-index-url --output-file requirements.lock
+
+clean: ## Remove caches and the demo; your runs and .venv stay
+	rm -rf $(DEMO) reports/demo-bytetrack .pytest_cache .ruff_cache
+	find lib tests benchmarks notebooks \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
