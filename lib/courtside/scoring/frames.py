@@ -126,7 +126,7 @@ def compare(detections: pd.DataFrame, labels: Labels, match: str) -> Comparison:
     truth = truth[truth["frame"].isin(frames)]
     found = found[found["frame"].isin(frames)]
     if match == "mask":
-        truth, found = _masked(truth, labels), _tracked_masks(found)
+        found, truth = _tracked_masks(found), _masked(truth, labels)
     spans = [
         np.searchsorted(table["frame"].to_numpy(), [frames, frames + 1]).T.tolist()
         for table in (truth, found)
