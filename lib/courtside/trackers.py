@@ -1,0 +1,241 @@
+"""One protocol for all trackers, and tracking by detection with those of the ``trackers`` package."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from tqdm import tqdm
+
+from courtside.errors import LabelsError, SettingError
+from courtside.types import BoundingBox, Detection, FrameDetections
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from courtside.video import Video
+
+__all__ = ["TRACKERS", "DetectionTracker", "Tracker", "make_tracker"]
+
+TRACKERS = ("sam3", "bytetrack", "ocsort", "botsort")
+"""The names that :func:`make_tracker` knows. All but ``sam3`` link the boxes of a detections file."""
+
+_CLASSES = {"bytetrack": "ByteTrackTracker", "ocsort": "OCSORTTracker", "botsort": "BoTSORTTracker"}
+# The package's own 0.7 leaves out players that a light detector scores low; the rest are its defaults.
+_DEFAULTS = {
+    "bytetrack": {"track_activation_threshold": 0.4},
+    "ocsort": {},
+    "botsort": {"track_activation_threshold": 0.4},
+}
+_NOT_SETTINGS = ("self", "frame_rate", "state_estimator_class", "iou")
+
+
+class Tracker(Protocol):
+    """What follows players through a video.
+
+    ``name`` is one of ``TRACKERS``. ``takes_prompts`` says whether text chooses what is followed.
+    ``settings`` is JSON-safe and says all that shaped the result; it is complete once
+    :meth:`track` has begun.
+    """
+
+    name: str
+    takes_prompts: bool
+
+    @property
+    def settings(self) -> dict[str, Any]: ...
+
+    def track(
+        self, video: Video, prompts: Sequence[str] = (), *, progress: bool = True
+    ) -> Iterator[FrameDetections]:
+        """Yield the detections of each frame of ``video``, in order, one item a frame.
+
+        Every detection has a ``tracking_id`` of at least 1. A video in which nothing is found
+        yields empty frames and one warning at the end. Raises :class:`SettingError` for prompts
+        that can't work.
+        """
+        ...
+
+
+def make_tracker(
+    name: str,
+    *,
+    detections: str | Path | pd.DataFrame | None = None,
+    model: str | Path = "facebook/sam3",
+    device: str = "auto",
+    **settings: Any,
+) -> Tracker:
+    """The tracker called ``name``, one of ``TRACKERS``.
+
+    ``sam3`` loads ``model`` (a folder or a name on the Hugging Face hub) on ``device`` when tracking
+    begins, and takes its settings from the model's ``config.json``. The others need ``detections``: a
+    MOTChallenge ``det.txt`` or a table ``DETECTIONS``; ``settings`` are the parameters of that tracker
+    in the package ``trackers``. Raises :class:`SettingError` for anything else.
+
+    >>> make_tracker("bytetrack", detections="det.txt").settings["track_activation_threshold"]
+    0.4
+    """
+    if name not in TRACKERS:
+        raise SettingError(f"unknown tracker {name!r}: use one of {', '.join(TRACKERS)}")
+    if name == "sam3":
+        if settings:
+            raise SettingError(
+                f"the tracker sam3 has no setting {next(iter(settings))!r}: its settings stand in the"
+                " model's config.json"
+            )
+        # Here rather than above: transformers takes seconds to import, and the others do without.
+        from courtside.sam3 import Sam3Tracker
+
+        return Sam3Tracker(model, device)
+    if detections is None:
+        raise SettingError(
+            f"the tracker {name} links the boxes of a detections file: name one with --detections det.txt"
+        )
+    return DetectionTracker(name, detections, **settings)
+
+
+class DetectionTracker:
+    """Tracking by detection: links given boxes over time and drops those that it can't confirm.
+
+    Boxes stay as the detector gave them. A track starts in the frame in which the tracker confirms
+    it, usually its second.
+    """
+
+    takes_prompts = False
+
+    def __init__(self, name: str, detections: str | Path | pd.DataFrame, **settings: Any) -> None:
+        if name not in _CLASSES:
+            raise SettingError(f"unknown tracker {name!r}: use one of {', '.join(_CLASSES)}")
+        self.name = name
+        self._detections = detections
+        self._parameters = {**_DEFAULTS[name], **settings}
+        known = _parameters(self._class())
+        for key, value in self._parameters.items():
+            _check_setting(name, key, value, known)
+        self._parameters = {**known, **self._parameters}
+        # Built once now so that a value that the package refuses is reported before any work.
+        self._build(30.0)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return dict(self._parameters)
+
+    def track(
+        self, video: Video, prompts: Sequence[str] = (), *, progress: bool = True
+    ) -> Iterator[FrameDetections]:
+        """See :meth:`Tracker.track`; ``class_name`` is "person", which is all that a det.txt tells.
+
+        Raises :class:`SettingError` when prompts are given and :class:`LabelsError` for a detections
+        file that is malformed or belongs to another video.
+        """
+        if prompts:
+            raise SettingError(
+                f"the tracker {self.name} links the boxes of a detections file and can't follow the prompt"
+                f" {prompts[0]!r}: leave prompts out, or use the tracker sam3"
+            )
+        boxes = self._read(video)
+        return self._track(video, *boxes, progress)
+
+    def _read(self, video: Video) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Boxes float32 [N, 4] and confidences [N] by frame, and where each frame's begin [frames + 1]."""
+        from courtside import tables
+        from courtside.labels import read_detections
+
+        if isinstance(self._detections, (str, Path)):
+            table = read_detections(self._detections, video)
+        else:
+            table = tables.check(self._detections, tables.DETECTIONS, "the detections given")
+            if len(table) and table["frame"].max() >= video.frame_count:
+                raise LabelsError(
+                    f"the detections given reach frame {table['frame'].max()} but {video.name} ends with"
+                    f" frame {video.frame_count - 1}: give those of this video"
+                )
+            table = table.sort_values("frame", kind="stable")
+        starts = np.searchsorted(table["frame"], np.arange(video.frame_count + 1))
+        xyxy = table[["x1", "y1", "x2", "y2"]].to_numpy(np.float32)
+        return xyxy, np.clip(table["confidence"].to_numpy(np.float32), 0, 1), starts
+
+    def _track(
+        self, video: Video, xyxy: np.ndarray, confidence: np.ndarray, starts: np.ndarray, progress: bool
+    ) -> Iterator[FrameDetections]:
+        import supervision
+
+        tracker = self._build(video.fps)
+        times_s = np.asarray(video.times_s, float)
+        # Real times keep the motion model right in video of variable frame rate.
+        timed = bool(np.all(np.diff(times_s) > 0))
+        sees_frames = self.name == "botsort" and self._parameters["enable_cmc"]
+        images = iter(video.frames()) if sees_frames else None
+        found = False
+        options = {} if progress else {"disable": True}
+        for index in tqdm(range(video.frame_count), desc=self.name, unit="frame", **options):
+            here = slice(starts[index], starts[index + 1])
+            given = supervision.Detections(
+                xyxy=xyxy[here], confidence=confidence[here], class_id=np.zeros(len(xyxy[here]), int)
+            )
+            extra: dict[str, Any] = {"timestamp": float(times_s[index])} if timed else {}
+            if images is not None:
+                # Camera-motion compensation expects OpenCV's channel order.
+                extra["frame"] = np.ascontiguousarray(next(images).image[..., ::-1])
+            tracked = tracker.update(given, **extra)
+            detections = [
+                Detection(
+                    BoundingBox(*map(float, box)),
+                    float(score),
+                    class_name="person",
+                    # The package counts tracks from 0 and marks unconfirmed ones with -1.
+                    tracking_id=int(number) + 1,
+                )
+                for box, score, number in zip(
+                    tracked.xyxy, tracked.confidence if len(tracked) else (), tracked.tracker_id, strict=True
+                )
+                if number >= 0
+            ]
+            found |= bool(detections)
+            detections.sort(key=lambda detection: detection.tracking_id)
+            yield FrameDetections(index, float(times_s[index]), tuple(detections))
+        if not found:
+            warnings.warn(
+                f"no players found in {video.name}: {self.name} confirmed no track among"
+                f" {len(xyxy)} detections",
+                stacklevel=2,
+            )
+
+    def _class(self) -> type:
+        import trackers
+
+        return getattr(trackers, _CLASSES[self.name])
+
+    def _build(self, fps: float) -> Any:
+        try:
+            return self._class()(frame_rate=float(fps), **self._parameters)
+        except (TypeError, ValueError) as error:
+            raise SettingError(f"the tracker {self.name} refuses its settings: {error}") from error
+
+
+def _parameters(kind: type) -> dict[str, Any]:
+    """Names and defaults of a tracker's settings."""
+    signature = inspect.signature(kind.__init__)
+    return {key: value.default for key, value in signature.parameters.items() if key not in _NOT_SETTINGS}
+
+
+def _check_setting(tracker: str, key: str, value: Any, known: dict[str, Any]) -> None:
+    if key not in known:
+        raise SettingError(f"the tracker {tracker} has no setting {key!r}: it has {', '.join(known)}")
+    default = known[key]
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(default, bool):
+        fits, wanted = isinstance(value, bool), "true or false"
+    elif isinstance(default, int):
+        least = 0 if key == "lost_track_buffer" else 1
+        fits, wanted = number and int(value) == value >= least, f"a whole number from {least}"
+    elif isinstance(default, float):
+        fits, wanted = number and 0 <= value <= 1, "a number from 0 to 1"
+    else:
+        fits, wanted = isinstance(value, str), "a name"
+    if not fits:
+        raise SettingError(f"the tracker {tracker} needs {wanted} as {key}, not {value!r}")
