@@ -30,8 +30,6 @@ def make_scene(frame_count: int, objects: int) -> tuple[Labels, pd.DataFrame]:
     rng = np.random.default_rng(7)
     phase, speed = rng.uniform(0, 2 * np.pi, (2, objects)), rng.uniform(0.002, 0.01, (2, objects))
     frame, player = np.divmod(np.arange(frame_count * objects), objects)
-        grid.ravel() for grid in np.meshgrid(np.arange(frame_count), np.arange(objects), indexing="ij")
-    )
     x = 600 + 560 * np.sin(phase[0, player] + speed[0, player] * frame)
     y = 300 + 280 * np.sin(phase[1, player] + speed[1, player] * frame)
     boxes = np.stack([x, y, x + 50, y + 120], axis=1)
@@ -43,7 +41,8 @@ def make_scene(frame_count: int, objects: int) -> tuple[Labels, pd.DataFrame]:
     truth = truth.assign(ignored=False, visibility=np.nan, mask_rle=texts(None, len(truth)))
     labels = Labels(
         folder=Path("made"), name="made", width=1280, height=720, fps=FPS, frame_count=frame_count,
-        ground_truth=truth, roster=None, prompts=None, labelled_frames=np.arange(frame_count), sha256="0" * 64,
+        ground_truth=truth, roster=None, prompts=None, sha256="0" * 64,
+        labelled_frames=np.arange(frame_count),
     )  # fmt: skip
     # A new track every 300 frames, at another moment for each player.
     tracking_id = 1 + player + objects * ((frame + 37 * player) // 300)
