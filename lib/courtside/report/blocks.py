@@ -32,6 +32,7 @@ __all__ = [
     "stack",
     "styles",
     "table",
+    "text",
     "video_player",
 ]
 
@@ -79,35 +80,37 @@ def styles() -> Block:
     return Block(f"<style>{sheet}</style>", "styles")
 
 
-def paragraph(text: str, kind: str = "") -> Block:
+def paragraph(said: str, kind: str = "") -> Block:
     """A paragraph; ``kind`` is a class of the stylesheet, such as ``lead`` or ``quiet``."""
-    return Block(f'<p class="{kind}">{_html(text)}</p>', str(text))
+    return Block(f'<p class="{kind}">{text(said)}</p>', str(said))
 
 
-def note(text: str, kind: str = "warning") -> Block:
+def note(said: str, kind: str = "warning") -> Block:
     """A boxed remark; ``kind`` is ``warning`` or ``info``. It is said in a word too, not by colour alone."""
     word = {"warning": "Warning", "info": "Note"}[kind]
     return Block(
-        f'<div class="note {kind}" role="note"><strong>{word}.</strong> {_html(text)}</div>',
+        f'<div class="note {kind}" role="note"><strong>{word}.</strong> {text(said)}</div>',
         f"{word}: {text}",
     )
 
 
 def fold(summary: str, block: Block) -> Block:
     """A block behind a line that opens it."""
-    return Block(f"<details><summary>{_html(summary)}</summary>{block.html}</details>", summary)
+    return Block(f"<details><summary>{text(summary)}</summary>{block.html}</details>", summary)
 
 
 def cards(items: Iterable[Card]) -> Block:
     """Headline numbers side by side."""
     items = list(items)
     html = "".join(
-        f'<div class="card {item.tone}"><div class="card-label">{_html(item.label)}</div>'
-        f'<div class="card-value">{_html(item.value)}</div><p>{_html(item.meaning)}</p></div>'
+        f'<div class="card {item.tone}"><div class="card-label">{text(item.label)}'
+        f"{f'<span class=badge>{item.tone}</span>' if item.tone else ''}</div>"
+        f'<div class="card-value">{text(item.value)}</div><p>{text(item.meaning)}</p></div>'
         for item in items
     )
     return Block(
-        f'<div class="cards">{html}</div>', ", ".join(f"{item.label} {item.value}" for item in items)
+        f'<div class="cards {"by-three" if len(items) % 3 == 0 else "by-four"}">{html}</div>',
+        ", ".join(f"{item.label} {item.value}" for item in items),
     )
 
 
@@ -120,11 +123,15 @@ def chip(tracking_id: int) -> Html:
 
 
 def table(
-    columns: Mapping[str, str] | Sequence[str], rows: Iterable[Sequence[object]], caption: str = ""
+    columns: Mapping[str, str] | Sequence[str],
+    rows: Iterable[Sequence[object]],
+    caption: str = "",
+    kind: str = "",
 ) -> Block:
     """A table that scrolls sideways in a narrow window.
 
     ``columns`` are headings, or headings with a tooltip each. Numbers stand right; None reads as a dash.
+    ``kind`` ``nowrap`` keeps each row on one line.
     """
     about = columns if isinstance(columns, Mapping) else dict.fromkeys(columns, "")
     rows = [list(row) for row in rows]
@@ -134,8 +141,8 @@ def table(
         for i in range(len(about))
     ]
     heads = "".join(
-        f'<th{" class=num" if numeric[i] else ""}{_title(text)} scope="col">{_html(name)}</th>'
-        for i, (name, text) in enumerate(about.items())
+        f'<th{" class=num" if numeric[i] else ""}{_title(about_it)} scope="col">{text(name)}</th>'
+        for i, (name, about_it) in enumerate(about.items())
     )
     body = "".join(
         "<tr>"
@@ -145,9 +152,9 @@ def table(
         + "</tr>"
         for row in rows
     )
-    head = f"<caption>{_html(caption)}</caption>" if caption else ""
+    head = f"<caption>{text(caption)}</caption>" if caption else ""
     return Block(
-        f'<div class="scroll" tabindex="0"><table>{head}<thead><tr>{heads}</tr></thead>'
+        f'<div class="scroll" tabindex="0"><table class="{kind}">{head}<thead><tr>{heads}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>",
         f"table of {len(rows)} rows: {caption or ', '.join(about)}",
     )
@@ -173,7 +180,7 @@ def frame_strip(images: Iterable[tuple[np.ndarray, str]], kind: str = "frames") 
     quality = 82 if kind == "frames" else 85
     parts = [
         f'<figure><img src="{_jpeg(image, quality)}" width="{image.shape[1]}" height="{image.shape[0]}" '
-        f'alt="{escape(caption)}"><figcaption>{_html(caption)}</figcaption></figure>'
+        f'alt="{escape(caption)}"><figcaption>{text(caption)}</figcaption></figure>'
         for image, caption in images
     ]
     return Block(f'<div class="{kind}">{"".join(parts)}</div>', f"{len(parts)} pictures")
@@ -184,22 +191,23 @@ def video_player(data: bytes, caption: str) -> Block:
     html = (
         f'<figure class="video"><video controls muted playsinline preload="metadata" '
         f'src="data:video/mp4;base64,{base64.b64encode(data).decode()}"></video>'
-        f"<figcaption>{_html(caption)}</figcaption></figure>"
+        f"<figcaption>{text(caption)}</figcaption></figure>"
     )
     return Block(html, f"video: {caption}")
 
 
-def _html(text: object) -> str:
-    return text if isinstance(text, Html) else escape(str(text))
+def text(value: object) -> str:
+    """``value`` as HTML: escaped, unless it is :class:`Html` already."""
+    return value if isinstance(value, Html) else escape(str(value))
 
 
-def _title(text: str) -> str:
-    return f' title="{escape(text)}"' if text else ""
+def _title(said: str) -> str:
+    return f' title="{escape(said)}"' if said else ""
 
 
 @functools.singledispatch
 def _cell(value: object) -> str:
-    return _html(value)
+    return text(value)
 
 
 @_cell.register

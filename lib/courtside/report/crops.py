@@ -31,7 +31,9 @@ class Crop:
 
 
 def busiest_frames(detections: pd.DataFrame, frame_count: int, count: int = 6) -> list[int]:
-    """The frame with most tracks in each of ``count`` equal spans of the video (of equals, the middlemost).
+    """The frame with most tracks in the middle half of each of ``count`` equal spans of the video.
+
+    Of equals, the middlemost: ``frame_count`` 1 or more.
 
     >>> busiest_frames(pd.DataFrame({"frame": [1, 8, 8]}), 10, 2)
     [1, 8]
@@ -40,6 +42,8 @@ def busiest_frames(detections: pd.DataFrame, frame_count: int, count: int = 6) -
     bounds = np.linspace(0, frame_count, min(count, frame_count) + 1).astype(int)
     chosen = []
     for first, stop in itertools.pairwise(bounds):
+        edge = (stop - first) // 4
+        first, stop = first + edge, stop - edge
         offset = np.abs(np.arange(first, stop) - (first + stop - 1) / 2)
         chosen.append(int(first + np.lexsort((offset, -tracks[first:stop]))[0]))
     return chosen

@@ -38,9 +38,9 @@ _TRUTH = "#1d2733"
 _TRACKS = "#1870c2"
 _EVENT_STYLES = {
     "switch": ("identity switch", "#c2410c", "D"),
-    "fragment": ("followed again", "#7c3aed", "^"),
-    "miss": ("player missed", "#1870c2", "|"),
-    "false_positive": ("false track", "#5d6b7a", "|"),
+    "fragment": ("found again", "#7c3aed", "^"),
+    "miss": ("player missed", "#1870c2", ""),
+    "false_positive": ("false track", "#5d6b7a", ""),
 }
 
 
@@ -183,11 +183,11 @@ def tracks_on_screen(
 
 
 def error_timeline(events: pd.DataFrame, times_s: np.ndarray, *, narrow: bool = False) -> Figure:
-    """Where each kind of error lies: a lane for each kind, a bar from an error's first to its last frame.
+    """Where each kind of error lies, a lane for each kind: marks at moments, for runs how many at once.
 
     ``events`` is a table :data:`courtside.tables.EVENTS`.
     """
-    figure, (axis,) = _figure([4 * 0.42], narrow)
+    figure, (axis,) = _figure([4 * 0.48], narrow)
     edges = _edges(times_s)
     labels = []
     for lane, (kind, (label, color, marker)) in enumerate(_EVENT_STYLES.items()):
@@ -195,15 +195,19 @@ def error_timeline(events: pd.DataFrame, times_s: np.ndarray, *, narrow: bool = 
         labels.append(f"{label}{chr(10) if narrow else ' '}({len(rows)})")
         first, last = rows["frame"].to_numpy(int), rows["last_frame"].to_numpy(int)
         if kind in ("miss", "false_positive"):
-            alpha = float(np.clip(8 / max(1, len(rows)) ** 0.5, 0.25, 0.8))
-            spans = list(zip(edges[first], edges[last + 1] - edges[first], strict=True))
-            axis.broken_barh(spans, (lane - 0.3, 0.6), facecolor=color, alpha=alpha, linewidth=0)
+            steps = np.bincount(first, minlength=len(edges)) - np.bincount(last + 1, minlength=len(edges))
+            at_once = np.cumsum(steps)
+            most = max(1, int(at_once.max(initial=0)))
+            base = lane + 0.38
+            top = base - 0.76 * at_once / most
+            axis.fill_between(edges, base, top, step="post", color=color, alpha=0.75, linewidth=0)
+            labels[-1] += f"{chr(10) if narrow else ', '}up to {most} at once" if len(rows) else ""
         else:
             at = edges[first]
             axis.plot(at, np.full(len(at), lane), marker, color=color, markersize=6, alpha=0.75, mew=0)
     axis.set_yticks(range(len(labels)), labels)
     axis.set_ylim(len(labels) - 0.45, -0.55)
-    _title(axis, _worst_span(events, times_s), narrow)
+    _title(axis, _worst_span(events, times_s), narrow, narrow_width=30)
     _time_axis([axis], times_s)
     return figure
 
@@ -333,12 +337,12 @@ def _figure(heights_in: list[float], narrow: bool) -> tuple[Figure, list[Axes]]:
     for axis in axes:
         axis.spines[["top", "right", "left"]].set_visible(False)
         axis.spines["bottom"].set_color("#b8c2cc")
-        axis.tick_params(colors=_INK, labelsize=9, length=0)
+        axis.tick_params(colors=_INK, labelsize=9, length=0, pad=5)
     return figure, list(axes)
 
 
-def _title(axis: Axes, text: str, narrow: bool, pad: float = 8) -> None:
-    wrapped = textwrap.fill(text, 36 if narrow else 120)
+def _title(axis: Axes, text: str, narrow: bool, pad: float = 8, narrow_width: int = 36) -> None:
+    wrapped = textwrap.fill(text, narrow_width if narrow else 120)
     axis.set_title(wrapped, loc="left", fontsize=10.5, fontweight="bold", color=_INK, pad=pad)
 
 

@@ -52,6 +52,7 @@ def to_html(node: nbformat.NotebookNode) -> str:
     """The page for a notebook; its title is the first ``<h1>`` among the outputs."""
     config = Config()
     config.HTMLExporter.exclude_input = True
+    config.HTMLExporter.exclude_anchor_links = True
     config.TagRemovePreprocessor.enabled = True
     config.TagRemovePreprocessor.remove_cell_tags = {NOTEBOOK_ONLY}
     template = resources.files("courtside.report").joinpath("template")

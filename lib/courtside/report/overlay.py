@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["clock", "draw_tracks", "fit_size", "proxy", "render_overlay", "rows_by_frame", "write_overlay"]
 
 _MASK_STRENGTH = 0.45
+_PROXY_SIDES = (640, 480, 360, 240)
 
 
 def clock(seconds: float, decimals: int = 0) -> str:
@@ -125,21 +126,32 @@ def proxy(path: str | Path, *, max_seconds: float = 60.0, max_bytes: int = 6_000
     """A small H.264 copy of a video to put into a page, and how many seconds of it the copy covers.
 
     Frames and rate stay those of the source; only the first ``max_seconds`` are taken, and the picture
-    shrinks (640, 480, 360, then 240 pixels on its long side) until the copy is within ``max_bytes``.
+    shrinks (640, 480, 360, then 240 pixels on its long side) until the copy is within ``max_bytes``; at 240
+    pixels it is taken as it comes.
     """
+    path = Path(path)
     video = Video(path)
     count = int(np.searchsorted(video.times_s, max_seconds)) or video.frame_count
-    for long_side in (640, 480, 360, 240):
+    share = path.stat().st_size * count / video.frame_count
+    for long_side in _PROXY_SIDES:
         size = fit_size(video.width, video.height, long_side)
-        with tempfile.TemporaryDirectory() as folder:
-            small = Path(folder) / "proxy.mp4"
-            with VideoWriter(small, *size, video.fps) as writer:
-                for frame in video.frames(stop=count):
-                    writer.write(cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA))
-            data = small.read_bytes()
+        # Sizes that will be far too large are not tried: bytes grow a little slower than pixels.
+        guess = share * (max(size) / max(video.width, video.height)) ** 1.7
+        if guess > 1.5 * max_bytes and long_side != _PROXY_SIDES[-1]:
+            continue
+        data = _encoded(video, size, count)
         if len(data) <= max_bytes:
             break
     return data, count / video.fps
+
+
+def _encoded(video: Video, size: tuple[int, int], count: int) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        small = Path(folder) / "proxy.mp4"
+        with VideoWriter(small, *size, video.fps) as writer:
+            for frame in video.frames(stop=count):
+                writer.write(cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA))
+        return small.read_bytes()
 
 
 def _draw_mask(canvas: np.ndarray, mask: np.ndarray, color: tuple[int, int, int], line: int) -> None:
