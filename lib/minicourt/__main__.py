@@ -1,0 +1,64 @@
+"""``python -m minicourt render ...`` writes a labelled clip; ``train`` makes the tiny SAM 3."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from courtside.errors import CourtsideError
+from minicourt.scene import LEVELS
+
+__all__ = ["main"]
+
+STAGE_NAMES = ("see", "detect")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m minicourt", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    render = commands.add_parser("render", help="render a labelled clip into a folder")
+    render.add_argument("--level", choices=LEVELS, default="game")
+    render.add_argument("--seed", type=int, default=0)
+    render.add_argument("--frames", type=int, default=150)
+    render.add_argument("--width", type=int, default=1280)
+    render.add_argument("--height", type=int, default=720)
+    render.add_argument("--out", required=True, metavar="DIR")
+    train = commands.add_parser("train", help="train the tiny SAM 3, going on from the last checkpoint")
+    train.add_argument("--stages", nargs="+", default=list(STAGE_NAMES), choices=STAGE_NAMES)
+    train.add_argument("--seed", type=int, default=0)
+    train.add_argument("--device", default="cpu", help="cpu, cuda or mps")
+    train.add_argument("--steps", type=int, help="shorten every stage, for a trial")
+    train.add_argument("--out", required=True, metavar="DIR")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.command == "train":
+        from minicourt.train import train
+
+        train(options.out, options.stages, seed=options.seed, device=options.device, steps=options.steps)
+        return 0
+    if options.frames < 1 or options.width < 64 or options.height < 64 or options.seed < 0:
+        parser.error("--frames must be at least 1, --width and --height at least 64, --seed not negative")
+    from minicourt.clip import render_clip
+
+    try:
+        folder = render_clip(
+            options.out,
+            level=options.level,
+            seed=options.seed,
+            frames=options.frames,
+            width=options.width,
+            height=options.height,
+        )
+    except CourtsideError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(folder)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,391 @@
+"""Training the detector: the forward pass with every layer's output, and the losses.
+
+The forward pass calls transformers' modules in the order of ``Sam3Model.forward``, but keeps the
+outputs of all decoder layers (the model returns only the last) and draws masks only for the prompts
+asked for, since the finest convolutions cost most.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy.optimize import linear_sum_assignment
+from torch import nn
+from torchvision.ops import box_convert, generalized_box_iou, generalized_box_iou_loss
+from transformers import Sam3Model
+from transformers.models.sam3.modeling_sam3 import inverse_sigmoid
+
+from minicourt.samples import REFEREE_COLOR, DetectorBatch
+from minicourt.tiny import GRID, HIDDEN, MASK_GRID, TARGET_GRID, TYPICAL_BOX
+
+__all__ = [
+    "DetectorOutput",
+    "Helpers",
+    "detect",
+    "detector_loss",
+    "dice_loss",
+    "encode_pictures",
+    "mask_losses",
+]
+
+
+@dataclass(slots=True)
+class DetectorOutput:
+    """For R rows (a picture and a prompt each), L decoder layers, Q queries.
+
+    ``boxes`` (L, R, Q, 4) cxcywh in 0..1, ``logits`` (L, R, Q), ``presence`` (L, R); for the M rows in
+    ``drawn``: ``masks`` (M, Q, G, G) logits, ``semantic`` (M, 1, G, G), ``pixels`` (M, C, G, G) and
+    ``queries`` (M, Q, C). ``tokens`` (R, S, C) come from the encoder, ``features`` (B, C, S, S) from the neck.
+    """
+
+    boxes: torch.Tensor
+    logits: torch.Tensor
+    presence: torch.Tensor
+    drawn: torch.Tensor
+    masks: torch.Tensor
+    semantic: torch.Tensor
+    pixels: torch.Tensor
+    queries: torch.Tensor
+    tokens: torch.Tensor
+    features: torch.Tensor
+
+
+def normalise(images: torch.Tensor) -> torch.Tensor:
+    """uint8 (B, H, W, 3) to float (B, 3, H, W) in -1..1, as the processor does."""
+    return images.permute(0, 3, 1, 2).float().div(127.5).sub(1)
+
+
+def encode_pictures(
+    model: Sam3Model, images: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Backbone tokens as a map, the coarsest neck feature and its position encoding, for uint8 images."""
+    encoder = model.vision_encoder
+    tokens = encoder.backbone(normalise(images)).last_hidden_state
+    tokens = tokens.view(len(images), GRID, GRID, -1).permute(0, 3, 1, 2)
+    features = encoder.neck.fpn_layers[2](tokens)
+    position = encoder.neck.position_encoding(features.shape, features.device, features.dtype)[:1]
+    return tokens, features, position
+
+
+def read_prompts(model: Sam3Model, features, position, token_ids, token_mask, prompts: int):
+    """Encode each of the ``prompts`` texts of each picture together with the picture."""
+    text = model.get_text_features(input_ids=token_ids, attention_mask=token_mask, return_dict=True)
+    text, mask = text.pooler_output, token_mask.bool()
+    repeated = features.repeat_interleave(prompts, 0)
+    encoded = model.detr_encoder(
+        vision_features=[repeated],
+        text_features=text,
+        vision_pos_embeds=[position.expand(len(repeated), -1, -1, -1)],
+        text_mask=mask,
+    )
+    return text, mask, encoded
+
+
+def detect(model: Sam3Model, images, token_ids, token_mask, drawn: torch.Tensor) -> DetectorOutput:
+    """All that the detector says of ``images`` (B) for the prompts (R = B * P rows); masks for rows ``drawn``."""
+    prompts = len(token_ids) // len(images)
+    tokens, features, position = encode_pictures(model, images)
+    text, mask, encoded = read_prompts(model, features, position, token_ids, token_mask, prompts)
+    decoded = model.detr_decoder(
+        vision_features=encoded.last_hidden_state,
+        text_features=encoded.text_features,
+        vision_pos_encoding=encoded.pos_embeds_flattened,
+        text_mask=mask,
+        spatial_shapes=encoded.spatial_shapes,
+    )
+    queries = decoded.intermediate_hidden_states
+    boxes = (inverse_sigmoid(decoded.reference_boxes) + model.detr_decoder.box_head(queries)).sigmoid()
+    logits = model.dot_product_scoring(
+        decoder_hidden_states=queries, text_features=encoded.text_features, text_mask=mask
+    ).squeeze(-1)
+    pictures, where = torch.unique(drawn // prompts, return_inverse=True)
+    layers = model.vision_encoder.neck.fpn_layers
+    pyramid = [layers[0](tokens[pictures]), layers[1](tokens[pictures]), features[pictures]]
+    kept: dict[str, torch.Tensor] = {}
+    hook = model.mask_decoder.pixel_decoder.register_forward_hook(lambda *a: kept.update(pixels=a[2]))
+    drawing = model.mask_decoder(
+        decoder_queries=queries[-1][drawn],
+        backbone_features=[level[where] for level in pyramid],
+        encoder_hidden_states=encoded.last_hidden_state[drawn],
+        prompt_features=text[drawn],
+        prompt_mask=mask[drawn],
+    )
+    hook.remove()
+    return DetectorOutput(
+        boxes=boxes.float(),
+        logits=logits.float(),
+        presence=decoded.presence_logits.squeeze(-1).float(),
+        drawn=drawn,
+        masks=drawing.pred_masks.float(),
+        semantic=drawing.semantic_seg.float(),
+        pixels=kept["pixels"].float(),
+        queries=queries[-1][drawn].float(),
+        tokens=encoded.last_hidden_state.float(),
+        features=features.float(),
+    )
+
+
+def enlarge(logits: torch.Tensor) -> torch.Tensor:
+    """Mask logits (N, g, g) or (N, C, g, g) enlarged bilinearly to the grid of the targets."""
+    flat = logits[:, None] if logits.ndim == 3 else logits
+    flat = F.interpolate(flat, size=(TARGET_GRID, TARGET_GRID), mode="bilinear", align_corners=False)
+    return flat[:, 0] if logits.ndim == 3 else flat
+
+
+def dice_loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """1 - (2 |p t| + 1) / (|p| + |t| + 1) for each row of (N, ...): 0 is perfect, near 1 is disjoint."""
+    p, t = logits.sigmoid().flatten(1), target.flatten(1)
+    return 1 - (2 * (p * t).sum(1) + 1) / (p.sum(1) + t.sum(1) + 1)
+
+
+def mask_losses(logits: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cross-entropy summed over the grid and divided by the object's size (plus 32 cells), and Dice: (N,) each.
+
+    Dividing by the object rather than the grid keeps the loss of a person of 300 cells from vanishing
+    among 25,600.
+    """
+    cross = F.binary_cross_entropy_with_logits(logits, target, reduction="none").flatten(1).sum(1)
+    return cross / (target.flatten(1).sum(1) + 32), dice_loss(logits, target)
+
+
+@dataclass(slots=True)
+class Match:
+    """Pairs of queries and people, for all layers at once: index arrays of equal length."""
+
+    layer: np.ndarray
+    row: np.ndarray
+    query: np.ndarray
+    person: np.ndarray  # counted over all rows' wanted people
+
+
+def match_queries(output: DetectorOutput, targets: list[torch.Tensor], copies: int = 1) -> Match:
+    """The assignment of least cost between queries and wanted boxes, in every layer and row.
+
+    Cost 5 |box difference| - 2 GIoU, less 2 x score when ``copies`` is 1. With more copies each
+    person may take as many queries, which teaches boxes and masks to more queries than the one
+    that answers.
+    """
+    layers, _, queries = output.logits.shape
+    parts: list[list[np.ndarray]] = [[], [], [], []]
+    first = 0
+    scores = output.logits.sigmoid()
+    for row, target in enumerate(targets):
+        count = len(target)
+        if count:
+            boxes = output.boxes[:, row].reshape(-1, 4)
+            overlap = generalized_box_iou(box_convert(boxes, "cxcywh", "xyxy"), target)
+            cost = 5 * torch.cdist(boxes, box_convert(target, "xyxy", "cxcywh"), p=1) - 2 * overlap
+            if copies == 1:
+                cost = cost - 2 * scores[:, row].reshape(-1, 1)
+            cost = cost.view(layers, queries, count).cpu().numpy()
+            repeats = max(1, min(copies, queries // count))
+            for layer in range(layers):
+                query, person = linear_sum_assignment(np.tile(cost[layer], (1, repeats)))
+                for part, values in zip(
+                    parts,
+                    (np.full(len(query), layer), np.full(len(query), row), query, person % count + first),
+                    strict=True,
+                ):
+                    part.append(values)
+        first += count
+    empty = np.zeros(0, np.int64)
+    return Match(*(np.concatenate(part) if part else empty for part in parts))
+
+
+class Helpers(nn.Module):
+    """Heads used only while training: they make features say early what the detector will need.
+
+    ``dense`` asks each encoder token whether it lies on a wanted person, and for that person's box;
+    ``color`` asks each picture token for the jersey colour there, before any text;
+    ``pixel_box`` and ``query_box`` ask mask pixels and queries for the absolute box of their person, so
+    that their product can tell people apart.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense = nn.Sequential(
+            nn.LayerNorm(HIDDEN), nn.Linear(HIDDEN, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, 5)
+        )
+        self.color = nn.Sequential(
+            nn.LayerNorm(HIDDEN), nn.Linear(HIDDEN, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, REFEREE_COLOR + 1)
+        )
+        self.pixel_box = nn.Conv2d(HIDDEN, 4, 1)
+        self.query_box = nn.Linear(HIDDEN, 4)
+        nn.init.zeros_(self.dense[-1].weight)
+        nn.init.zeros_(self.dense[-1].bias)
+        with torch.no_grad():
+            self.dense[-1].bias[0] = -2.0
+        center = (torch.arange(GRID) + 0.5) / GRID
+        size = torch.tensor(TYPICAL_BOX).expand(GRID * GRID, 2)
+        centers = torch.stack([center.repeat(GRID), center.repeat_interleave(GRID)], 1)
+        self.register_buffer("anchors", torch.logit(torch.cat([centers, size], 1)), persistent=False)
+
+    def dense_loss(self, tokens: torch.Tensor, batch: DetectorBatch) -> tuple[torch.Tensor, dict[str, float]]:
+        """Cross-entropy of "a wanted person is here", and L1 and GIoU of that person's box."""
+        said = self.dense(tokens)
+        prompts = len(batch.wanted) // len(batch.images)
+        inside, rows, cells, boxes = [], [], [], []
+        for row, wanted in enumerate(batch.wanted):
+            picture = row // prompts
+            masks = batch.masks[picture][wanted]
+            if not len(masks):
+                inside.append(torch.zeros(GRID * GRID, device=tokens.device))
+                continue
+            share, owner = F.avg_pool2d(masks[:, None], TARGET_GRID // GRID)[:, 0].flatten(1).max(0)
+            inside.append((3 * share).clamp(max=1))
+            cell = (share > 0.12).nonzero()[:, 0]
+            rows.append(torch.full_like(cell, row))
+            cells.append(cell)
+            boxes.append(batch.boxes[picture][wanted][owner[cell]])
+        inside = torch.stack(inside)
+        cross = F.binary_cross_entropy_with_logits(said[..., 0], inside, reduction="none")
+        loss = cross.sum() / inside.sum().clamp(min=1)
+        log = {"dense": loss.item()}
+        if rows:
+            row, cell, target = torch.cat(rows), torch.cat(cells), torch.cat(boxes)
+            box = (said[row, cell, 1:] + self.anchors[cell]).sigmoid()
+            away = (box - box_convert(target, "xyxy", "cxcywh")).abs().sum(-1).mean()
+            overlap = generalized_box_iou_loss(box_convert(box, "cxcywh", "xyxy"), target, reduction="mean")
+            loss = loss + 5 * away + 2 * overlap
+            log["dense_giou"] = 1 - overlap.item()
+        return loss, log
+
+    def color_loss(
+        self, features: torch.Tensor, batch: DetectorBatch
+    ) -> tuple[torch.Tensor, dict[str, float]]:
+        """Cross-entropy of the jersey colour (or referee) at picture tokens that lie on a person."""
+        said = self.color(features.flatten(2).transpose(1, 2))
+        logits, names = [], []
+        for picture, masks in enumerate(batch.masks):
+            if len(masks):
+                share, owner = F.avg_pool2d(masks[:, None], TARGET_GRID // GRID)[:, 0].flatten(1).max(0)
+                on = share > 0.15
+                logits.append(said[picture][on])
+                names.append(batch.colors[picture][owner[on]])
+        if not logits:
+            return said.sum() * 0, {}
+        logits, names = torch.cat(logits), torch.cat(names)
+        loss = F.cross_entropy(logits, names)
+        return loss, {"color": loss.item(), "color_right": (logits.argmax(1) == names).float().mean().item()}
+
+    def place_loss(
+        self, output: DetectorOutput, batch: DetectorBatch, match: Match, targets: torch.Tensor
+    ) -> tuple[torch.Tensor, dict[str, float]]:
+        """L1 of the boxes said by mask pixels on a person, and by matched queries."""
+        prompts = len(batch.wanted) // len(batch.images)
+        said = self.pixel_box(output.pixels)
+        loss, drawn = said.sum() * 0, output.drawn.tolist()
+        for i, row in enumerate(drawn):
+            masks = batch.masks[row // prompts]
+            if len(masks):
+                share, owner = F.avg_pool2d(masks[:, None], TARGET_GRID // MASK_GRID)[:, 0].max(0)
+                on = share > 0.5
+                if on.any():
+                    target = box_convert(batch.boxes[row // prompts], "xyxy", "cxcywh")[owner[on]]
+                    loss = loss + (said[i].permute(1, 2, 0)[on] - target).abs().sum(-1).mean() / len(drawn)
+        log = {"pixel_box": loss.item()}
+        position = {row: i for i, row in enumerate(drawn)}
+        chosen = [
+            (position[row], query, person)
+            for layer, row, query, person in zip(
+                match.layer, match.row, match.query, match.person, strict=True
+            )
+            if layer == match.layer.max() and row in position
+        ]
+        if chosen:
+            i, query, person = (torch.tensor(part) for part in zip(*chosen, strict=True))
+            target = box_convert(targets[person], "xyxy", "cxcywh")
+            away = (self.query_box(output.queries[i, query]) - target).abs().sum(-1).mean()
+            loss = loss + away
+            log["query_box"] = away.item()
+        return loss, log
+
+
+def detector_loss(
+    output: DetectorOutput, batch: DetectorBatch, helpers: Helpers, mask_weight: float = 1.0
+) -> tuple[torch.Tensor, dict[str, float]]:
+    """The sum of all losses, and each by name for the curves.
+
+    Every decoder layer: Hungarian matching, cross-entropy of the score (negatives weighted by
+    score^1.5), 5 L1 + 2 GIoU of the box, one-to-many boxes at half weight, presence. Drawn rows: mask
+    cross-entropy and Dice for matched queries, one-to-one and one-to-many, and the semantic map.
+    """
+    prompts = len(batch.wanted) // len(batch.images)
+    layers = len(output.logits)
+    targets = [batch.boxes[row // prompts][wanted] for row, wanted in enumerate(batch.wanted)]
+    truth = torch.cat(targets)
+    total = max(1, len(truth))
+    with torch.no_grad():
+        one = match_queries(output, targets)
+        many = match_queries(output, targets, copies=3)
+    score_target = torch.zeros_like(output.logits)
+    score_target[one.layer, one.row, one.query] = 1
+    log: dict[str, float] = {}
+    loss = output.logits.sum() * 0
+    for match, weight in ((one, 1.0), (many, 0.5 / 3)):
+        if len(match.row):
+            box = output.boxes[match.layer, match.row, match.query]
+            target = truth[match.person]
+            away = (box - box_convert(target, "xyxy", "cxcywh")).abs().sum(-1)
+            overlap = generalized_box_iou_loss(box_convert(box, "cxcywh", "xyxy"), target)
+            loss = loss + weight * (5 * away.sum() + 2 * overlap.sum()) / total
+            if match is one:
+                log["giou"] = 1 - overlap[match.layer == layers - 1].mean().item()
+    cross = F.binary_cross_entropy_with_logits(output.logits, score_target, reduction="none")
+    score = output.logits.sigmoid().detach()
+    weight = torch.where(score_target > 0, torch.ones_like(score), 0.75 * score.pow(1.5))
+    scores = (cross * weight).sum() / total
+    anyone = torch.tensor([float(len(t) > 0) for t in targets], device=truth.device).expand(layers, -1)
+    presence = F.binary_cross_entropy_with_logits(output.presence, anyone)
+    loss = loss + 1.5 * scores + 2 * presence
+    log["score"], log["presence"] = scores.item() / layers, presence.item()
+
+    drawn_loss, drawn_log = _drawn_loss(output, batch, one, many, prompts, layers, mask_weight)
+    dense, dense_log = helpers.dense_loss(output.tokens, batch)
+    color, color_log = helpers.color_loss(output.features, batch)
+    place, place_log = helpers.place_loss(output, batch, one, truth)
+    loss = loss + drawn_loss + 2 * dense + 3 * color + 6 * place
+    log.update(drawn_log | dense_log | color_log | place_log)
+    log["loss"] = loss.item()
+    return loss, log
+
+
+def _drawn_loss(
+    output, batch, one, many, prompts, layers, mask_weight
+) -> tuple[torch.Tensor, dict[str, float]]:
+    """Mask and semantic losses of the rows whose masks were drawn."""
+    starts = np.cumsum([0, *(int(wanted.sum()) for wanted in batch.wanted)])
+    loss, log = output.masks.sum() * 0, {}
+    said, wanted_masks, first = [], [], []
+    semantic = []
+    for i, row in enumerate(output.drawn.tolist()):
+        masks = batch.masks[row // prompts][batch.wanted[row]]
+        semantic.append(
+            masks.sum(0).clamp(max=1)
+            if len(masks)
+            else torch.zeros(TARGET_GRID, TARGET_GRID, device=loss.device)
+        )
+        for match in (one, many):
+            here = (match.row == row) & (match.layer == layers - 1)
+            if here.any():
+                said.append(output.masks[i, torch.from_numpy(match.query[here])])
+                wanted_masks.append(masks[torch.from_numpy(match.person[here] - starts[row])])
+                first.append(torch.full((int(here.sum()),), match is one))
+    semantic = torch.stack(semantic)[:, None]
+    cross, dice = mask_losses(enlarge(output.semantic), semantic)
+    loss = loss + 0.3 * cross.mean() + dice.mean()
+    log["semantic_dice"] = dice.mean().item()
+    if said:
+        said, target, first = enlarge(torch.cat(said)), torch.cat(wanted_masks), torch.cat(first)
+        cross, dice = mask_losses(said, target)
+        loss = loss + mask_weight * cross.mean() + 2.5 * dice.mean()
+        with torch.no_grad():
+            a, b = said[first] > 0, target[first] > 0.5
+            overlap = (a & b).flatten(1).sum(1) / (a | b).flatten(1).sum(1).clamp(min=1)
+        log.update(
+            mask_cross=cross.mean().item(), mask_dice=dice.mean().item(), mask_iou=overlap.mean().item()
+        )
+    return loss, log
