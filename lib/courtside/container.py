@@ -99,6 +99,10 @@ class VideoFile:
             self.warnings.append(
                 f"{path.name} is damaged or cut short: only {len(shown)} of {about}{claimed} frames decode"
             )
+        elif scan.cut and not scan.about:
+            self.warnings.append(
+                f"{path.name} is cut short inside its last frame, so part of it may be wrong"
+            )
 
     def __len__(self) -> int:
         return len(self.times_s)
@@ -121,8 +125,12 @@ class VideoFile:
             raise VideoError(f"{self.path} is {kind}, not a video; give a video file such as .mp4 or .mov.")
         stream = container.streams.best("video")
         if stream is None or stream.disposition & av.stream.Disposition.attached_pic:
-            only = "only sound" if container.streams.audio else "no pictures"
+            tracks, only = len(container.streams), "only sound" if container.streams.audio else "no pictures"
             container.close()
+            if not tracks:
+                raise VideoError(
+                    f"{self.path} holds no frames: it is empty or cut off; export or copy it again."
+                )
             raise VideoError(f"{self.path} has no video track, {only}; give a file with moving pictures.")
         if stream.codec_context is None:
             container.close()

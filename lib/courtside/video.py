@@ -74,9 +74,9 @@ class Video:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self.name = self.path.resolve().name
-        if not self.path.exists():
-            raise VideoError(f"no video at {self.path}; check the path.")
         try:
+            if not self.path.exists():
+                raise VideoError(f"no video at {self.path}; check the path.")
             if self.path.is_dir():
                 self._source: VideoFile | _JpegFolder = _JpegFolder(self.path)
             else:
@@ -311,7 +311,7 @@ class VideoWriter:
             self._container = av.open(
                 f"file:{self._part}", "w", format="mp4", options={"movflags": "faststart"}
             )
-            rate = Fraction(fps).limit_denominator(1001)
+            rate = Fraction(float(fps)).limit_denominator(1001)
             self._stream = self._container.add_stream("libx264", rate=rate, options=_H264_OPTIONS)
             self._stream.width = self.width + self.width % 2
             self._stream.height = self.height + self.height % 2
@@ -322,6 +322,7 @@ class VideoWriter:
             context.color_range = ColorRange.MPEG
             context.color_primaries = ColorPrimaries.BT709
             context.color_trc = ColorTrc.BT709
+            self._container.start_encoding()
 
     def __enter__(self) -> VideoWriter:
         return self
