@@ -147,7 +147,15 @@ SCENARIOS = {
     "one switch": (
         {1: "xxxxxx"},
         {1: "aaabbb"},
-        {"mota": 5 / 6, "idf1": 0.5, "num_switches": 1, "num_fragmentations": 0, "deta": 1.0, "assa": 0.5}
+        {
+            "mota": 5 / 6,
+            "motp_iou": 1.0,
+            "idf1": 0.5,
+            "num_switches": 1,
+            "num_fragmentations": 0,
+            "deta": 1.0,
+            "assa": 0.5,
+        }
         | {"hota": 0.5**0.5, "fragments_per_object": 2.0, "purity": 1.0, "longest_correct_run_s": 3.0},
         {"switch": 1},
     ),
@@ -166,8 +174,8 @@ SCENARIOS = {
     ),
     "swap": (
         {1: "xxxx", 2: "xxxx"},
-        {1: "aabb", 2: "bbaa"},
-        {"mota": 0.75, "idf1": 0.5, "num_switches": 2, "purity": 0.5, "fragments_per_object": 2.0},
+        {1: "aaab", 2: "bbba"},
+        {"mota": 0.75, "idf1": 0.75, "num_switches": 2, "purity": 0.75, "fragments_per_object": 2.0},
         {"switch": 2},
     ),
     "one object lost": (
@@ -209,6 +217,12 @@ SCENARIOS = {
         {1: "aa...", 9: "..bbb"},
         {"reentry_recovery": reentry((0, 1))},
         {"miss": 1, "false_positive": 1},
+    ),
+    "another track first, the old one later": (
+        {1: "xx.xxx"},
+        {1: "aa.bba"},
+        {"reentry_recovery": reentry((0, 1)), "num_switches": 2},
+        {"switch": 2},
     ),
     "nothing to recover before the first match": (
         {1: "xx.xx.xx"},
