@@ -35,7 +35,9 @@ def run(source: Path, path: Path, parameters: Mapping[str, Any]) -> None:
             f"{source} has no parameter {', '.join(unknown)}: add it to the cell tagged parameters"
         )
     part, failed = path.with_suffix(".part.ipynb"), path.with_suffix(".failed.ipynb")
-    options = {"kernel_name": "python3", "progress_bar": False, "cwd": str(path.parent)}
+    options: dict[str, Any] = {"kernel_name": "python3", "progress_bar": False, "cwd": str(path.parent)}
+    # The log of the kernel has nothing a reader could act on: sockets on this machine, and traces after Ctrl-C.
+    options["extra_arguments"] = ["--log-level=CRITICAL"]
     try:
         try:
             papermill.execute_notebook(str(source), str(part), dict(parameters), **options)
@@ -48,7 +50,7 @@ def run(source: Path, path: Path, parameters: Mapping[str, Any]) -> None:
         os.replace(part, failed)
         said = f"{error.ename}: {error.evalue}".strip().splitlines()[0]
         raise RunError(
-            f"the report's notebook failed in cell {error.cell_index} ({said}): see {failed}"
+            f"the report's notebook failed at In [{error.exec_count}] ({said}): see {failed}"
         ) from error
     except nbclient.exceptions.DeadKernelError as error:
         part.unlink(missing_ok=True)

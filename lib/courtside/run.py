@@ -183,6 +183,8 @@ def execute(
     job.claim_folder()
     try:
         with watch.hold(job.run.folder):
+            for leftover in job.run.folder.glob("*.part*"):
+                leftover.unlink()
             job.write_config()
             for name in todo:
                 job.run_stage(name, again=name in again)
@@ -204,6 +206,7 @@ class _Job:
         self._video: Video | None = None
         self._labels: Labels | None = None
         self._hashes: dict[str, str] = {}
+        self._code: dict[str, str] = {}
 
     # Inputs
 
@@ -243,22 +246,25 @@ class _Job:
             self._hashes[name] = found
         return self._hashes[name]
 
+    def code(self, stage: str) -> str:
+        """A hash of the code that the stage runs."""
+        if stage not in self._code:
+            package = Path(__file__).parent
+            paths = [path for pattern in _CODE[stage] for path in package.glob(pattern) if path.is_file()]
+            self._code[stage] = hash_code([*paths, notebook.find()] if stage == "report" else paths)
+        return self._code[stage]
+
     def fingerprint(self, stage: str) -> str:
         """A hash of all that the stage's outputs depend on."""
         settings = self.settings
         status = self.run.status()
-        package = Path(__file__).parent
-        code = [path for pattern in _CODE[stage] for path in package.glob(pattern) if path.is_file()]
-        own: dict[str, Any] = {}
+        own: dict[str, Any] = {"code": self.code(stage)}
         if stage == "track":
             own |= {name: self.hash(name) for name in ("video", "detections", "model")}
             own |= {"tracker": settings.tracker, "prompts": settings.prompts, "options": settings.options}
             own |= {"device": settings.device if settings.tracker == "sam3" else None}
         elif stage == "score":
             own |= {"labels": self.hash("labels"), "match": settings.match, "threshold": settings.threshold}
-        elif stage == "report":
-            code.append(notebook.find())
-        own["code"] = hash_code(code)
         own["upstream"] = [status[name]["fingerprint"] for name in _UPSTREAM[stage]]
         return hashlib.sha256(json.dumps(own, sort_keys=True, default=str).encode()).hexdigest()
 
@@ -437,7 +443,7 @@ class _Job:
         from courtside.report.overlay import write_overlay
 
         run = self.run
-        write_overlay(self.video(), run.detections(), run.overlay_path, progress=self.progress)
+        write_overlay(run, progress=self.progress)
         return {"outputs": [run.overlay_path.name]}
 
     def _report(self) -> dict[str, Any]:

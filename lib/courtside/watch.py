@@ -52,7 +52,7 @@ def read_status(folder: Path) -> dict[str, dict]:
     """
     try:
         stages = json.loads((folder / STATUS).read_text())["stages"]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     if any(stage["state"] == "running" for stage in stages.values()) and not is_held(folder):
         _fail_running(stages)
