@@ -158,19 +158,21 @@ class _Frames:
 
     def __init__(self, video: Video, processor: Any, device: Device) -> None:
         self._video, self._processor, self._device = video, processor, device
-        self._upcoming = iter(video.frames())
-        self._last: tuple[int, torch.Tensor | None] = (-1, None)
+        self._upcoming, self._position = iter(video.frames()), 0
+        self._last: tuple[int, torch.Tensor] | None = None
 
     def __len__(self) -> int:
         return self._video.frame_count
 
     def __getitem__(self, index: int) -> torch.Tensor:
-        last, pixels = self._last
-        if pixels is None or index != last:
-            image = next(self._upcoming).image if index == last + 1 else self._video.frame(index)
-            pixels = self._prepare(image)
-            self._last = index, pixels
-        return pixels
+        if self._last is None or self._last[0] != index:
+            if index == self._position:
+                image = next(self._upcoming).image
+                self._position += 1
+            else:
+                image = self._video.frame(index)
+            self._last = index, self._prepare(image)
+        return self._last[1]
 
     def _prepare(self, image: np.ndarray) -> torch.Tensor:
         """Pixels (3, side, side) in the model's number format."""
