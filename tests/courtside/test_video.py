@@ -291,14 +291,26 @@ def test_no_thread_outlives_the_last_frame_or_an_error_of_the_consumer(clip):
     assert decoding_threads() == []
 
 
-def test_python_exits_while_an_iterator_is_open(clip):
-    script = (
-        "import sys; from courtside.video import Video; frames = Video(sys.argv[1]).frames(); next(frames)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script, clip], timeout=60, capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, done.stderr) == (0, "")
+def test_python_exits_while_an_iterator_is_open_and_no_thread_is_left_to_it(clip):
+    script = """
+        import atexit, sys, threading
+        from courtside.video import Video
+        atexit.register(lambda: print([thread.name for thread in threading.enumerate()]))
+        frames = Video(sys.argv[1]).frames()
+        next(frames)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script), clip]
+    done = subprocess.run(command, timeout=60, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "['MainThread']", "")
+
+
+@pytest.mark.parametrize(
+    "name", ["h264 with B-frames", "open groups", "hevc with open groups", "transport stream"]
+)
+def test_no_frame_needs_decoding_from_the_start(name, tmp_path):
+    video = Video(make(tmp_path, *SCENARIOS[name]))
+    assert [video.frame(i).shape for i in reversed(range(45))] == [(96, 160, 3)] * 45
+    assert video._source.seekable
 
 
 def test_only_a_few_frames_wait_for_the_consumer(clip):
