@@ -454,6 +454,18 @@ def test_ignored_rows_may_lack_a_mask():
     assert (scores.metrics["recall"], scores.protocol["false_positives"]) == (1.0, 1)
 
 
+def test_masks_are_needed_in_labelled_frames_only():
+    labels = labels_of({1: "xx"}, 2, masks=[half(True), None], labelled=[0])
+    boxes = [(100, 0, 110, 10)] * 2
+    scores = score(
+        tracks_of([0, 1], [1, 1], boxes, mask_rle=[half(True), None]),
+        labels,
+        times_s=np.arange(2),
+        match="mask",
+    )
+    assert (scores.metrics["recall"], scores.protocol["frames_unlabelled"]) == (1.0, 1)
+
+
 BAD = {
     "match": (dict(match="polygon"), SettingError, "match is 'polygon'; choose 'box' or 'mask'"),
     "threshold": (dict(threshold=0), SettingError, "the IoU threshold is 0; choose one above 0"),
