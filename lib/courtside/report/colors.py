@@ -6,12 +6,12 @@ import math
 
 __all__ = ["color_of", "ink_on", "rgb_of"]
 
-# Picked farthest-first in OKLab, half by normal sight and half by the worse of simulated protanopia and
-# deuteranopia, so that the first ids (the common case) differ most for everyone.
+# Picked far apart in OKLab and ordered so that the first twelve (ten players and two referees) differ most
+# for normal sight, deuteranopia and protanopia alike.
 _PALETTE = (
-    "#1870c2", "#65e222", "#ee1401", "#ebb1fd", "#28842d", "#950f66", "#2fbda7",
-    "#d65cf9", "#f69147", "#be5590", "#6f00c2", "#30aff8", "#883c04", "#0fb129",
-    "#f982aa", "#794df9", "#2b9099", "#f0c543", "#b729c4", "#51d4f2",
+    "#1870c2", "#28842d", "#6f00c2", "#ebb1fd", "#f0c543", "#950f66", "#2fbda7",
+    "#d65cf9", "#2b9099", "#883c04", "#f69147", "#0fb129", "#794df9", "#ee1401",
+    "#be5590", "#b729c4", "#f982aa", "#30aff8", "#65e222", "#51d4f2",
 )  # fmt: skip
 _LIGHTNESS_STEPS = (-0.10, 0.07, -0.05, 0.04)
 

@@ -33,6 +33,7 @@ __all__ = [
 TRACKS_PER_PAGE = 40
 _WIDTH_IN = {False: 11.0, True: 3.9}
 _ROW_IN = 0.21
+_FEWEST_ROWS = 4
 _INK, _QUIET, _GRID = "#1d2733", "#5d6b7a", "#e3e8ee"
 _TRUTH = "#1d2733"
 _TRACKS = "#1870c2"
@@ -107,12 +108,12 @@ def id_timeline(
         tracking_ids = timeline_pages(detections)[0]
     total = int(detections["tracking_id"].nunique())
     objects = [] if matches is None else sorted(int(i) for i in matches["object_id"].unique())
-    heights = [max(1, len(objects)) * _ROW_IN * 1.25] if matches is not None else []
-    heights.append(max(3, len(tracking_ids)) * _ROW_IN)
+    heights = [max(_FEWEST_ROWS, len(objects)) * _ROW_IN * 1.25] if matches is not None else []
+    heights.append(max(_FEWEST_ROWS, len(tracking_ids)) * _ROW_IN)
     figure, axes = _figure(heights, narrow)
     if matches is not None:
         changes = _draw_players(axes[0], matches, objects, times_s, names or {}, narrow)
-        switches = "no identity switch" if not changes else f"id changes {changes} times"
+        switches = f"{changes or 'no'} id change{'s' * (changes != 1)}"
         players = f"{len(objects)} true player{'s' * (len(objects) != 1)}"
         title = f"{players}, coloured by the id that followed each: {switches}"
         _title(axes[0], title, narrow)
@@ -124,7 +125,7 @@ def id_timeline(
         axis, runs, [row_of[i] for i in runs["tracking_id"]], [color_of(i) for i in runs["tracking_id"]]
     )
     axis.set_yticks(range(len(tracking_ids)), [str(i) for i in tracking_ids])
-    axis.set_ylim(max(3, len(tracking_ids)) - 0.4, -0.6)
+    axis.set_ylim(max(_FEWEST_ROWS, len(tracking_ids)) - 0.4, -0.6)
     axis.set_ylabel("track id", color=_QUIET)
     which = f"{total} tracks" if len(tracking_ids) == total else f"{len(tracking_ids)} of {total} tracks"
     title = f"{which}, one bar each: long unbroken bars are good, short ones are fragments"
@@ -260,12 +261,13 @@ def _draw_players(
             axis.annotate(str(tracking_id), at, color=ink, fontsize=8, ha="center", va="center", zorder=4)
     changed = (runs["object_id"].diff() == 0) & (runs["tracking_id"].diff() != 0)
     marks = runs[changed.to_numpy()]
-    axis.plot(
-        marks["start_s"], [row_of[i] - 0.42 for i in marks["object_id"]],
-        "v", color="#b00020", markersize=5, mew=0.6, mec="white", zorder=5, clip_on=False,
-    )  # fmt: skip
+    if len(marks):
+        # An empty line that is not clipped would lie at the figure's corner and squeeze the layout.
+        at = [row_of[i] - 0.42 for i in marks["object_id"]]
+        style = {"color": "#b00020", "markersize": 5, "mew": 0.6, "mec": "white", "clip_on": False}
+        axis.plot(marks["start_s"], at, "v", zorder=5, **style)
     axis.set_yticks(range(len(objects)), [_short(names.get(i, str(i)), narrow) for i in objects])
-    axis.set_ylim(len(objects) - 0.4, -0.7)
+    axis.set_ylim(max(_FEWEST_ROWS, len(objects)) - 0.4, -0.7)
     axis.set_ylabel("true player", color=_QUIET)
     axis.text(
         1, -0.02, "▼ id changes   grey line: not followed", transform=axis.transAxes,

@@ -73,7 +73,7 @@ def draw_tracks(
         cv2.resize(image, size, interpolation=cv2.INTER_AREA) if size != (width, height) else image.copy()
     )
     scale = np.array([size[0] / width, size[1] / height] * 2)
-    line = max(1, round(max(size) / 480))
+    line = max(1, round(max(size) / 640))
     masks = rows["mask_rle"].notna().to_numpy()
     ids = rows["tracking_id"].to_numpy(int)
     boxes = rows[["x1", "y1", "x2", "y2"]].to_numpy(float) * scale
@@ -86,8 +86,8 @@ def draw_tracks(
         if not masks[row]:
             corners = np.round(boxes[row]).astype(int)
             first, last = tuple(map(int, corners[:2])), tuple(map(int, corners[2:]))
-            cv2.rectangle(canvas, first, last, (16, 20, 26), line + 2, cv2.LINE_AA)
-            cv2.rectangle(canvas, first, last, rgb_of(ids[row]), line, cv2.LINE_AA)
+            cv2.rectangle(canvas, first, last, (16, 20, 26), line + 2)
+            cv2.rectangle(canvas, first, last, rgb_of(ids[row]), line)
     numbers = rows["jersey_number"]
     for row in order:
         text = str(ids[row]) if pd.isna(numbers.iloc[row]) else f"{ids[row]} #{numbers.iloc[row]}"

@@ -418,7 +418,7 @@ def _value(value: object) -> object:
         return (
             _value({k: f"{v['recovered']} of {v['total']}" for k, v in tallies.items()})
             if tallies
-            else "none"
+            else "no re-entry"
         )
     if isinstance(value, dict):
         return ", ".join(f"{name}: {_plain(part)}" for name, part in value.items()) or None
