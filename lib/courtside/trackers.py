@@ -26,7 +26,8 @@ TRACKERS = ("sam3", "bytetrack", "ocsort", "botsort")
 """The names that :func:`make_tracker` knows. All but ``sam3`` link the boxes of a detections file."""
 
 _CLASSES = {"bytetrack": "ByteTrackTracker", "ocsort": "OCSORTTracker", "botsort": "BoTSORTTracker"}
-# The package's own 0.7 leaves out players that a light detector scores low; the rest are its defaults.
+# The package's own 0.7 would shut out boxes above high_conf_det_threshold, 0.6, which still bounds what
+# starts a track; all other settings are its defaults.
 _DEFAULTS = {
     "bytetrack": {"track_activation_threshold": 0.4},
     "ocsort": {},

@@ -31,6 +31,10 @@ class Sam3Tracker:
     ``model`` is a ``Sam3VideoModel`` folder or a name on the hub, ``device`` as in
     :func:`courtside.device.choose_device`. The model's own settings (thresholds, hotstart, hole
     filling) are used as its ``config.json`` has them. Weights load once, when tracking first begins.
+
+    Known defects of transformers' loop that stay in the result: in a frame in which hotstart removes an
+    object, each later object shows the mask of the one before it (``build_outputs`` pairs ids after the
+    removal with masks from before it), and memory grows with the length of the video.
     """
 
     name = "sam3"
