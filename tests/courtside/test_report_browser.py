@@ -1,0 +1,111 @@
+"""The finished report in a real browser without a network: nothing missing, nothing asked for, readable."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from courtside.run import Settings, execute
+from courtside.video import VideoWriter
+
+FLAGS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of a labelled clip of two squares, made from the file up."""
+    folder = tmp_path_factory.mktemp("report")
+    truth, boxes = [], []
+    with VideoWriter(folder / "clip.mp4", 320, 180, 25) as writer:
+        for frame in range(30):
+            image = np.full((180, 320, 3), 90, np.uint8)
+            for square, (x, y) in enumerate([(10 + 5 * frame, 30), (250 - 5 * frame, 100)]):
+                image[y : y + 60, x : x + 30] = 240 - 100 * square
+                truth.append(f"{frame + 1},{square},{x},{y},30,60,1,1,1")
+                if square == 0 or not 10 < frame < 14:
+                    boxes.append(f"{frame + 1},-1,{x},{y},30,60,0.9")
+            writer.write(image)
+    (folder / "gt").mkdir()
+    (folder / "gt" / "gt.txt").write_text("\n".join(truth) + "\n")
+    (folder / "det.txt").write_text("\n".join(boxes) + "\n")
+    (folder / "seqinfo.ini").write_text(
+        "[Sequence]\nname=squares\nframeRate=25\nseqLength=30\nimWidth=320\nimHeight=180\n"
+    )
+    settings = Settings(
+        video=folder / "clip.mp4",
+        out=folder / "run",
+        tracker="bytetrack",
+        detections=folder / "det.txt",
+        labels=folder,
+    )
+    return execute(settings, progress=False).report_path
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator:
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright (in the extra dev)")
+    program = shutil.which("chromium") or shutil.which("chromium-browser")
+    if program is None:
+        pytest.skip("needs Chromium on the path (apt-get install chromium)")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.mark.parametrize(("width", "height"), [(1366, 768), (390, 844)])
+def test_the_page_is_complete_offline(report: Path, browser, width: int, height: int):
+    context = browser.new_context(viewport={"width": width, "height": height}, offline=True)
+    page = context.new_page()
+    said, asked = [], []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(report.as_uri(), wait_until="load")
+
+    assert said == []
+    assert [url for url in asked if not url.startswith("data:")] == [report.as_uri()]
+    assert page.title() == "clip.mp4 · Courtside"
+    assert page.locator("h1").count() == 1
+    assert page.get_by_text("2 for 2").count() == 1
+    assert page.locator("script, link[rel=stylesheet], .jp-InputArea, .highlight").count() == 0
+
+    images = page.evaluate(
+        "[...document.images].map(i => [i.complete, i.naturalWidth, i.alt, i.currentSrc.length])"
+    )
+    assert len(images) > 8
+    assert all(complete and natural > 0 and alt for complete, natural, alt, _ in images)
+    # The page never scrolls sideways; what is too wide scrolls in its own box.
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    # A figure is shown at the size it was drawn for, so that its letters keep theirs.
+    scales = page.evaluate(
+        """[...document.querySelectorAll('picture img')]
+            .filter(i => i.clientWidth).map(i => 2 * i.clientWidth / i.naturalWidth)"""
+    )
+    assert len(scales) >= 3
+    assert min(scales) > 0.9
+    context.close()
+
+
+def test_the_overlay_plays_from_inside_the_page(report: Path, browser):
+    page = browser.new_page()
+    page.goto(report.as_uri(), wait_until="load")
+    width, duration, error = page.evaluate(
+        """async () => {
+            const video = document.querySelector('video');
+            video.muted = true;
+            await video.play();
+            return [video.videoWidth, video.duration, video.error && video.error.message];
+        }"""
+    )
+    assert error is None
+    assert width == 320
+    assert duration == pytest.approx(30 / 25, abs=0.05)
+    page.close()
