@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import supervision
 import trackers
+from trackers.utils.state_representations import XCYCSRStateEstimator
 
 from courtside import tables
 from courtside.labels import read_detections
@@ -41,7 +42,8 @@ def walkers(frames: int = 300, count: int = 10) -> tuple[SimpleNamespace, pd.Dat
 
 def plain(name: str, video: Video | SimpleNamespace, table: pd.DataFrame) -> int:
     """The loop of the package's manual, from arrays to tracker ids."""
-    tracker = CLASSES[name](frame_rate=video.fps, **make_tracker(name, detections=table).settings)
+    fixed = {"state_estimator_class": XCYCSRStateEstimator} if name == "bytetrack" else {}
+    tracker = CLASSES[name](frame_rate=video.fps, **fixed, **make_tracker(name, detections=table).settings)
     frames, count = table["frame"].to_numpy(), 0
     xyxy, confidence = table[["x1", "y1", "x2", "y2"]].to_numpy(np.float32), table["confidence"].to_numpy()
     for frame in range(video.frame_count):

@@ -27,9 +27,9 @@ TRACKERS = ("sam3", "bytetrack", "ocsort", "botsort")
 
 _CLASSES = {"bytetrack": "ByteTrackTracker", "ocsort": "OCSORTTracker", "botsort": "BoTSORTTracker"}
 # The package's own 0.7 would shut out boxes above high_conf_det_threshold, 0.6, which still bounds what
-# starts a track; all other settings are its defaults.
+# starts a track. ByteTrack's authors match from an IoU of 0.2; all other settings are the package's.
 _DEFAULTS = {
-    "bytetrack": {"track_activation_threshold": 0.4},
+    "bytetrack": {"track_activation_threshold": 0.4, "minimum_iou_threshold": 0.2},
     "ocsort": {},
     "botsort": {"track_activation_threshold": 0.4},
 }
@@ -212,8 +212,14 @@ class DetectionTracker:
         return getattr(trackers, _CLASSES[self.name])
 
     def _build(self, fps: float) -> Any:
+        fixed: dict[str, Any] = {}
+        if self.name == "bytetrack":
+            from trackers.utils.state_representations import XCYCSRStateEstimator
+
+            # Published ByteTrack filters centre, size and aspect ratio; the package would filter corners.
+            fixed["state_estimator_class"] = XCYCSRStateEstimator
         try:
-            return self._class()(frame_rate=float(fps), **self._parameters)
+            return self._class()(frame_rate=float(fps), **fixed, **self._parameters)
         except (TypeError, ValueError) as error:
             raise SettingError(f"the tracker {self.name} refuses its settings: {error}") from error
 
