@@ -10,7 +10,7 @@ from minicourt.scene import LEVELS
 
 __all__ = ["main"]
 
-STAGE_NAMES = ("see", "detect")
+STAGE_NAMES = ("see", "detect", "follow")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -38,7 +38,8 @@ class DetectorOutput:
 
     ``boxes`` (L, R, Q, 4) cxcywh in 0..1, ``logits`` (L, R, Q), ``presence`` (L, R); for the M rows in
     ``drawn``: ``masks`` (M, Q, G, G) logits, ``semantic`` (M, 1, G, G), ``pixels`` (M, C, G, G) and
-    ``queries`` (M, Q, C). ``tokens`` (R, S, C) come from the encoder, ``features`` (B, C, S, S) from the neck.
+    ``queries`` (M, Q, C). ``tokens`` (R, S, C) come from the encoder, ``features`` (B, C, S, S) from
+    the neck.
     """
 
     boxes: torch.Tensor
@@ -85,7 +86,10 @@ def read_prompts(model: Sam3Model, features, position, token_ids, token_mask, pr
 
 
 def detect(model: Sam3Model, images, token_ids, token_mask, drawn: torch.Tensor) -> DetectorOutput:
-    """All that the detector says of ``images`` (B) for the prompts (R = B * P rows); masks for rows ``drawn``."""
+    """All that the detector says of ``images`` (B) for the prompts (R = B * P rows).
+
+    Masks are drawn for the rows named in ``drawn`` (M,).
+    """
     prompts = len(token_ids) // len(images)
     tokens, features, position = encode_pictures(model, images)
     text, mask, encoded = read_prompts(model, features, position, token_ids, token_mask, prompts)
@@ -142,7 +146,7 @@ def dice_loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 
 
 def mask_losses(logits: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cross-entropy summed over the grid and divided by the object's size (plus 32 cells), and Dice: (N,) each.
+    """Cross-entropy summed over the grid over the object's size (plus 32 cells), and Dice: (N,) each.
 
     Dividing by the object rather than the grid keeps the loss of a person of 300 cells from vanishing
     among 25,600.

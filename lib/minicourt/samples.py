@@ -18,7 +18,15 @@ from minicourt.scene import Rendered, Scene
 from minicourt.tiny import IMAGE, TARGET_GRID, tokenizer
 from minicourt.words import sample_prompts
 
-__all__ = ["REFEREE_COLOR", "TRAINING_SEEDS", "DetectorBatch", "detector_batches", "encode_texts", "view"]
+__all__ = [
+    "REFEREE_COLOR",
+    "TRAINING_SEEDS",
+    "DetectorBatch",
+    "covered_share",
+    "detector_batches",
+    "encode_texts",
+    "view",
+]
 
 TRAINING_SEEDS = 1_000_000
 LEVEL_MIX = {"easy": 0.12, "game": 0.32, "crowd": 0.26, "reentry": 0.1, "lookalike": 0.2}
@@ -60,11 +68,19 @@ _TOKENIZER = []
 
 
 def encode_texts(texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids and mask, (N, T), T the longest text: trailing padding changes nothing behind a causal mask."""
+    """Token ids and mask, (N, T), T the longest text: behind a causal mask more padding changes nothing."""
     if not _TOKENIZER:
         _TOKENIZER.append(tokenizer())
     encoded = _TOKENIZER[0](texts, padding=True, return_tensors="pt")
     return encoded.input_ids, encoded.attention_mask
+
+
+def covered_share(mask: np.ndarray) -> np.ndarray:
+    """How much of each cell of the target grid a bool mask (H, W) covers, float32 in 0..1."""
+    bytes_ = mask.astype(np.uint8) * 255
+    return (
+        cv2.resize(bytes_, (TARGET_GRID, TARGET_GRID), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+    )
 
 
 def view(rendered: Rendered, crop: tuple[int, int, int, int] | None = None, flip: bool = False) -> View:

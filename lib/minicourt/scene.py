@@ -246,11 +246,11 @@ class Scene:
         players = [person for person in self.people if person.kind == "player"]
         leavers = round(self.level.leaving * len(players))
         for order, person in enumerate(rng.permutation(len(players))[:leavers]):
-            start, side = 0.5 + 1.1 * order + rng.uniform(0, 0.8), float(rng.choice([-1.0, 1.0]))
+            start, side = 0.3 + 0.7 * order + rng.uniform(0, 0.6), float(rng.choice([-1.0, 1.0]))
             while start < 600.0:
-                gap = rng.uniform(1.2, 4.2)
+                gap = rng.uniform(2.2, 4.8)
                 players[person].away.append((start, start + gap, side if rng.random() < 0.8 else -side))
-                start += gap + rng.uniform(4.0, 9.0)
+                start += gap + rng.uniform(3.0, 7.0)
 
     def _move(self) -> None:
         rng, dt, spec = self.rng, 1 / FPS, self.level
@@ -279,10 +279,9 @@ class Scene:
         speed_limit = person.top_speed
         if leaving is not None:
             y = person.position[1]
-            edge = np.tan(np.arctan2(self._room_m(y) + 0.7, y) + 0.02) * y + 0.9
-            pan_shift = np.tan(self.pan) * y
-            person.target = np.array([leaving * edge + pan_shift, y])
-            speed_limit = max(person.top_speed, 3.4)
+            edge = self._room_m(y) + 0.7
+            person.target = np.array([leaving * (edge + 2.6) + np.tan(self.pan) * y, y])
+            speed_limit = max(person.top_speed, 4.6)
             person.until_s = 0.0
         else:
             person.until_s -= dt

@@ -231,6 +231,8 @@ def _start_tracker(model: Sam3VideoModel) -> None:
     for head in tracker.mask_decoder.output_hypernetworks_mlps:
         head.proj_out.weight.mul_(0.15)
     tracker.memory_encoder.mask_downsampler.final_conv.weight.mul_(1.5)
+    for layer in tracker.memory_encoder.memory_fuser.layers:
+        layer.scale.fill_(model.config.tracker_config.memory_fuser_layer_scale_init_value)
 
 
 def start_tracker_neck(model: Sam3VideoModel) -> None:

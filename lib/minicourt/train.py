@@ -23,9 +23,11 @@ import torch.distributed as dist
 from torch import nn
 from tqdm import tqdm
 
+from minicourt.clips import Clip, clip_batches
 from minicourt.detector import Helpers, detect, detector_loss, encode_pictures, read_prompts
+from minicourt.follower import follow_clip
 from minicourt.samples import DetectorBatch, detector_batches
-from minicourt.tiny import build
+from minicourt.tiny import build, start_tracker_neck
 
 __all__ = ["STAGES", "Stage", "Trainer", "learning_rate"]
 
@@ -51,6 +53,7 @@ class Stage:
 STAGES = {
     "see": Stage("see", 500, 16, 3, 8e-4, 60, floor=0.3, clip=1.0),
     "detect": Stage("detect", 8000, 8, 3, 5e-4, 150),
+    "follow": Stage("follow", 3000, 2, 0, 6e-4, 100, clip=2.0),
 }
 
 
@@ -140,6 +143,8 @@ class Trainer:
         state = torch.load(path, map_location="cpu", weights_only=True)
         self.model.load_state_dict(state["model"])
         self.helpers.load_state_dict(state["helpers"], strict=False)
+        if self.stage.name == "follow":
+            start_tracker_neck(self.model)
 
     def _trained_parameters(self) -> dict[str, nn.Parameter]:
         detector = self.model.detector_model
@@ -208,6 +213,8 @@ class Trainer:
 
     def loss(self, batch) -> tuple[torch.Tensor, dict[str, float]]:
         """The stage's loss on a batch, and its parts by name."""
+        if self.stage.name == "follow":
+            return self._follow_loss(batch)
         batch = _to_device(batch, self.device)
         detector = self.model.detector_model
         if self.stage.name == "see":
@@ -236,6 +243,20 @@ class Trainer:
                 torch.tensor(drawn, device=self.device),
             )
         return detector_loss(output, batch, self.helpers, mask_weight=min(1.0, 0.1 + self.step / 600))
+
+    def _follow_loss(self, clips: list[Clip]) -> tuple[torch.Tensor, dict[str, float]]:
+        """Mean over the clips; what is remembered moves from the truth to the tracker's own finds."""
+        rng = np.random.default_rng([self.seed, 8, self.rank, self.step])
+        taught = max(0.1, 0.9 - 1.2 * self.step / self.stage.steps)
+        losses, logs = [], []
+        for clip in clips:
+            with self.autocast():
+                loss, log, _ = follow_clip(self.model, _to_device(clip, self.device), rng, taught=taught)
+            losses.append(loss)
+            logs.append(log)
+        names = {name for log in logs for name in log}
+        means = {name: float(np.mean([log[name] for log in logs if name in log])) for name in sorted(names)}
+        return torch.stack(losses).mean(), means
 
     def train_step(self, batch) -> dict[str, float]:
         """One step: gradients of all processes averaged, clipped, applied; the running average follows."""
@@ -274,6 +295,15 @@ class Trainer:
     def batches(self):
         """The batches of this process from the current step on."""
         stage = self.stage
+        if stage.name == "follow":
+            return clip_batches(
+                stage.pictures // self.world,
+                6,
+                seed=self.seed,
+                rank=self.rank,
+                start=self.step,
+                steps=stage.steps,
+            )
         return detector_batches(
             stage.pictures // self.world,
             stage.prompts,
@@ -319,14 +349,13 @@ def _write(path: Path, state: dict) -> None:
     os.replace(part, path)
 
 
-def _to_device(batch: DetectorBatch, device: torch.device) -> DetectorBatch:
-    if device.type == "cpu":
-        return batch
-    moved = {}
-    for name in batch.__dataclass_fields__:
-        value = getattr(batch, name)
-        moved[name] = [item.to(device) for item in value] if isinstance(value, list) else value.to(device)
-    return replace(batch, **moved)
+def _to_device(batch: DetectorBatch | Clip, device: torch.device) -> DetectorBatch | Clip:
+    def move(value):
+        if isinstance(value, list):
+            return [move(item) for item in value]
+        return value.to(device) if isinstance(value, torch.Tensor) else value
+
+    return replace(batch, **{name: move(getattr(batch, name)) for name in batch.__dataclass_fields__})
 
 
 def train(

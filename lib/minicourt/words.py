@@ -18,28 +18,31 @@ TOKEN_LIMIT = 32
 SPECIAL = ("[pad]", "[bos]", "[eos]", "[unk]")
 
 _EVERYONE = (
-    "basketball player", "basketball player", "basketball player", "basketball players", "player", "players",
-    "a basketball player", "the players", "all players", "all basketball players", "every player", "athlete",
-    "athletes", "hooper", "kid playing basketball", "kids playing basketball", "person playing basketball",
+    "basketball player", "basketball player", "basketball player", "basketball players", "player",
+    "players", "a basketball player", "the players", "all players", "all basketball players",
+    "every player", "athlete", "athletes", "hooper", "kid playing basketball", "kids playing basketball",
+    "person playing basketball",
 )  # fmt: skip
 _IN_COLOR = (
-    "player in {}", "player in {}", "player in {}", "players in {}", "basketball player in {}", "the player in {}",
-    "player wearing {}", "players wearing {}", "player in a {} jersey", "player in the {} jersey", "player in {} jersey",
-    "player with {} jersey", "{} player", "{} players", "{} team", "the {} team", "team in {}", "the team in {}",
-    "guy in {}", "guy wearing {}", "kid in {}", "kids in {}", "girl in {}", "boy in {}", "man in {}", "woman in {}",
-    "{} jersey", "{} jerseys", "player in {} shirt", "player in {} uniform", "athlete in {}", "kid wearing {}",
+    "player in {}", "player in {}", "player in {}", "players in {}", "basketball player in {}",
+    "the player in {}", "player wearing {}", "players wearing {}", "player in a {} jersey",
+    "player in the {} jersey", "player in {} jersey", "player with {} jersey", "{} player", "{} players",
+    "{} team", "the {} team", "team in {}", "the team in {}", "guy in {}", "guy wearing {}", "kid in {}",
+    "kids in {}", "girl in {}", "boy in {}", "man in {}", "woman in {}", "{} jersey", "{} jerseys",
+    "player in {} shirt", "player in {} uniform", "athlete in {}", "kid wearing {}",
 )  # fmt: skip
 _REFEREE = (
-    "referee", "referee", "referee", "referees", "the referee", "a referee", "ref", "refs", "official", "officials",
-    "umpire", "referee in stripes", "referee in striped shirt", "person with striped shirt",
+    "referee", "referee", "referee", "referees", "the referee", "a referee", "ref", "refs", "official",
+    "officials", "umpire", "referee in stripes", "referee in striped shirt", "person with striped shirt",
 )  # fmt: skip
 _PEOPLE = ("person", "people", "a person", "all people", "everyone on the court")
 _NOBODY = (
-    "dog", "cat", "car", "tree", "bicycle", "horse", "boat", "chair", "bird", "bus", "truck", "airplane", "train",
-    "bottle", "cup", "sheep", "cow", "elephant", "bear", "zebra", "giraffe", "umbrella", "kite", "skateboard",
-    "surfboard", "banana", "apple", "pizza", "cake", "couch", "bed", "table", "laptop", "phone", "book", "clock",
-    "vase", "scissors", "mountain", "river", "house", "flower", "fish", "snow", "cheerleader", "mascot", "goalkeeper",
-    "swimmer", "cyclist", "skier", "astronaut", "robot", "unicorn", "dragon", "football", "racket", "bat", "helmet",
+    "dog", "cat", "car", "tree", "bicycle", "horse", "boat", "chair", "bird", "bus", "truck", "airplane",
+    "train", "bottle", "cup", "sheep", "cow", "elephant", "bear", "zebra", "giraffe", "umbrella", "kite",
+    "skateboard", "surfboard", "banana", "apple", "pizza", "cake", "couch", "bed", "table", "laptop",
+    "phone", "book", "clock", "vase", "scissors", "mountain", "river", "house", "flower", "fish", "snow",
+    "cheerleader", "mascot", "goalkeeper", "swimmer", "cyclist", "skier", "astronaut", "robot", "unicorn",
+    "dragon", "football", "racket", "bat", "helmet",
 )  # fmt: skip
 _OTHER_COLORS = ("pink", "brown", "gray", "grey", "turquoise", "beige", "gold", "silver", "maroon", "teal")
 

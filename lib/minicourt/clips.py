@@ -1,0 +1,159 @@
+"""Short training clips for the memory tracker: a few moments of a scene, and where everyone is in each.
+
+Three kinds: ``walk`` shows moments close together; ``hide`` takes larger steps through a crowd, so that
+people vanish behind others; ``return`` follows someone out of the picture and back, with the moments
+that the tracker's memory would hold when the person comes back.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from minicourt.samples import LEVEL_MIX, RENDER_SIZE, TRAINING_SEEDS, covered_share, random_scene, stream
+from minicourt.scene import FPS, Scene
+from minicourt.tiny import IMAGE, TARGET_GRID
+
+__all__ = ["Clip", "clip_batches", "random_clip"]
+
+_SMALLEST = 14  # pixels of RENDER_SIZE: less than this is neither there nor away
+
+
+@dataclass(slots=True)
+class Clip:
+    """T moments and N people, all of whom count in the first.
+
+    ``images`` uint8 (T, IMAGE, IMAGE, 3); ``masks`` (T, N, TARGET_GRID, TARGET_GRID) covered shares;
+    ``there`` (T, N): 1 in the picture, 0 not, -1 too little to say; ``frames`` (T,) frame numbers.
+    """
+
+    images: torch.Tensor
+    masks: torch.Tensor
+    there: torch.Tensor
+    frames: list[int]
+
+
+def _look(scene: Scene, flip: bool) -> tuple[np.ndarray, np.ndarray, list[int]]:
+    rendered = scene.render(*RENDER_SIZE)
+    image, ids = rendered.image, rendered.ids
+    if flip:
+        image, ids = image[:, ::-1], np.ascontiguousarray(ids[:, ::-1])
+    image = cv2.resize(image, (IMAGE, IMAGE), interpolation=cv2.INTER_AREA)
+    return image, ids, [i for i in rendered.boxes if rendered.counts(i)]
+
+
+def _assemble(
+    looks: list[tuple[np.ndarray, np.ndarray, list[int]]], frames: list[int], people: list[int]
+) -> Clip:
+    masks = np.zeros((len(looks), len(people), TARGET_GRID, TARGET_GRID), np.float32)
+    there = np.zeros((len(looks), len(people)), np.int64)
+    for t, (_, ids, _) in enumerate(looks):
+        for n, person in enumerate(people):
+            shape = ids == person
+            pixels = int(np.count_nonzero(shape))
+            there[t, n] = 1 if pixels >= _SMALLEST else 0 if pixels == 0 else -1
+            if pixels:
+                masks[t, n] = covered_share(shape)
+    images = torch.from_numpy(np.stack([image for image, _, _ in looks]))
+    return Clip(images, torch.from_numpy(masks), torch.from_numpy(there), frames)
+
+
+def _choose(rng: np.random.Generator, candidates: list[int], limit: int, first: list[int] = ()) -> list[int]:
+    """``first`` and a random choice of the others, ``limit`` in all."""
+    others = [int(i) for i in rng.permutation([c for c in candidates if c not in first])]
+    return [*first, *others][:limit]
+
+
+def _walk(rng: np.random.Generator, moments: int, limit: int, hide: bool) -> Clip:
+    levels = {"crowd": 0.6, "lookalike": 0.25, "game": 0.15} if hide else LEVEL_MIX
+    scene = random_scene(rng, levels)
+    flip = bool(rng.random() < 0.5)
+    looks, frames = [_look(scene, flip)], [0]
+    for _ in range(moments - 1):
+        for _ in range(int(rng.integers(3, 8) if hide else rng.choice([1, 2, 3, 4], p=[0.4, 0.3, 0.2, 0.1]))):
+            scene.step()
+        looks.append(_look(scene, flip))
+        frames.append(frames[-1] + 1)
+    return _assemble(looks, frames, _choose(rng, looks[0][2], limit))
+
+
+def _is_inside(scene: Scene, index: int) -> bool:
+    person = scene.people[index]
+    place, _ = scene.camera().project(np.array([*person.position, 0.9]), 16, 9)
+    return bool(-0.35 < place[0] < 16.35)
+
+
+def _return(rng: np.random.Generator, moments: int, limit: int) -> Clip:
+    """Someone leaves and comes back 0.4 to 5 s later; moments before, while away, and after."""
+    for _ in range(8):
+        seed = TRAINING_SEEDS + int(rng.integers(1 << 40))
+        scene = Scene("reentry", seed)
+        inside = []
+        for _ in range(220):
+            inside.append([_is_inside(scene, i) for i in range(len(scene.people))])
+            scene.step()
+        inside = np.array(inside)
+        stories = []
+        for i in range(inside.shape[1]):
+            edges = np.flatnonzero(np.diff(inside[:, i].astype(int)))
+            for leave, back in itertools.pairwise(edges):
+                if inside[leave, i] and 0.4 * FPS <= back - leave <= 5 * FPS and leave >= 12 and back < 212:
+                    stories.append((i, int(leave) + 1, int(back) + 1))
+        if not stories:
+            continue
+        index, leave, back = stories[rng.integers(len(stories))]
+        before = sorted(rng.choice(np.arange(max(0, leave - 14), leave - 3), 2, replace=False).tolist())
+        late = int(rng.integers(-2, 3))
+        after = [back + late + 2 * k for k in range(moments - 4)]
+        # A person's arms arrive before the middle does: look away a little earlier, to remember an absence.
+        times = [*before, back - 7, back - 6, *after]
+        if times[2] <= times[1]:
+            continue
+        scene = Scene("reentry", seed)
+        flip = bool(rng.random() < 0.5)
+        looks = []
+        now = 0
+        for time in times:
+            while now < time:
+                scene.step()
+                now += 1
+            looks.append(_look(scene, flip))
+        person = scene.people[index].object_id
+        if person in looks[0][2]:
+            others = [i for i in looks[0][2] if i != person]
+            gap = times[2] - times[1]
+            frames = [0, 1, 1 + gap, 2 + gap, *(3 + gap + k for k in range(len(after)))]
+            return _assemble(looks, frames, _choose(rng, others, limit, [person]))
+    return _walk(rng, moments, limit, hide=False)
+
+
+def random_clip(rng: np.random.Generator, moments: int = 6, limit: int = 6) -> Clip:
+    """A training clip of ``moments`` moments with at most ``limit`` people, of a random kind."""
+    while True:
+        kind = rng.random()
+        if kind < 0.3 and moments > 4:
+            clip = _return(rng, moments, limit)
+        else:
+            clip = _walk(rng, moments, limit, hide=kind < 0.5)
+        if clip.masks.shape[1]:
+            return clip
+
+
+class _ClipMaker:
+    def __init__(self, clips: int, limit: int):
+        self.clips, self.limit = clips, limit
+
+    def __call__(self, rng: np.random.Generator) -> list[Clip]:
+        return [random_clip(rng, limit=self.limit) for _ in range(self.clips)]
+
+
+def clip_batches(
+    clips: int, limit: int, *, seed: int = 0, rank: int = 0, start: int = 0, steps: int = 1
+) -> DataLoader:
+    """``clips`` clips a step, reproducible step by step."""
+    return stream(_ClipMaker(clips, limit), (seed, 2, rank), start, steps)

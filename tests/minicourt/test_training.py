@@ -1,0 +1,243 @@
+"""Training in parts: losses by hand, matching against brute force, gradients, learning, resuming."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torchvision.ops import box_convert, generalized_box_iou
+from transformers import Sam3VideoModel, Sam3VideoProcessor
+
+from minicourt.clips import random_clip
+from minicourt.detector import (
+    DetectorOutput,
+    Helpers,
+    detect,
+    detector_loss,
+    dice_loss,
+    enlarge,
+    mask_losses,
+    match_queries,
+)  # fmt: skip
+from minicourt.follower import follow_clip, spoil
+from minicourt.samples import _detector_batch, view
+from minicourt.scene import Scene
+from minicourt.tiny import MASK_GRID, TARGET_GRID, build, save, start_tracker_neck
+from minicourt.train import STAGES, Trainer, learning_rate
+
+
+@pytest.fixture(scope="module")
+def model():
+    return build(0)
+
+
+@pytest.fixture(scope="module")
+def batch():
+    return _detector_batch(np.random.default_rng(1), 2, 3)
+
+
+def test_dice_loss_by_hand():
+    target = torch.tensor([[1.0, 1.0, 0.0, 0.0]])
+    perfect = torch.tensor([[50.0, 50.0, -50.0, -50.0]])
+    assert dice_loss(perfect, target).item() == pytest.approx(0.0)
+    assert dice_loss(-perfect, target).item() == pytest.approx(1 - 1 / 5)
+    assert dice_loss(torch.zeros(1, 4), target).item() == pytest.approx(1 - 3 / 5)
+
+
+def test_mask_cross_entropy_is_per_object():
+    target = torch.zeros(1, 4, 4)
+    target[0, 0, 0] = 1
+    cross, _ = mask_losses(torch.zeros(1, 4, 4), target)
+    assert cross.item() == pytest.approx(16 * math.log(2) / (1 + 32))
+
+
+def test_enlarging_keeps_a_flat_map_flat():
+    assert torch.equal(enlarge(torch.full((2, 8, 8), 3.0)), torch.full((2, TARGET_GRID, TARGET_GRID), 3.0))
+
+
+def _output(boxes: torch.Tensor, logits: torch.Tensor) -> DetectorOutput:
+    nothing = torch.zeros(0)
+    return DetectorOutput(
+        boxes, logits, nothing, nothing, nothing, nothing, nothing, nothing, nothing, nothing
+    )
+
+
+def test_matching_finds_the_cheapest_assignment():
+    rng = torch.Generator().manual_seed(3)
+    boxes = torch.rand(1, 1, 5, 4, generator=rng) * 0.4 + 0.3
+    logits = torch.randn(1, 1, 5, generator=rng)
+    target = box_convert(torch.rand(3, 4, generator=rng) * 0.4 + 0.3, "cxcywh", "xyxy")
+    match = match_queries(_output(boxes, logits), [target])
+    overlap = generalized_box_iou(box_convert(boxes[0, 0], "cxcywh", "xyxy"), target)
+    away = torch.cdist(boxes[0, 0], box_convert(target, "xyxy", "cxcywh"), p=1)
+    cost = 5 * away - 2 * overlap - 2 * logits[0, 0].sigmoid()[:, None]
+    best = min(
+        sum(cost[q, p].item() for p, q in enumerate(choice)) for choice in itertools.permutations(range(5), 3)
+    )
+    assert cost[match.query, match.person].sum().item() == pytest.approx(best, abs=1e-5)
+
+
+def test_one_to_many_gives_each_person_several_queries():
+    boxes, logits = torch.rand(2, 1, 40, 4) * 0.4 + 0.3, torch.zeros(2, 1, 40)
+    target = torch.tensor([[0.1, 0.1, 0.3, 0.5], [0.5, 0.2, 0.7, 0.6]])
+    match = match_queries(_output(boxes, logits), [target], copies=3)
+    for layer in range(2):
+        here = match.layer == layer
+        assert np.bincount(match.person[here]).tolist() == [3, 3]
+        assert len(set(match.query[here])) == 6
+
+
+def test_the_detector_gives_what_transformers_gives(model, batch):
+    detector = model.detector_model.eval()
+    drawn = torch.tensor([0, 4])
+    with torch.no_grad():
+        ours = detect(detector, batch.images, batch.tokens, batch.token_mask, drawn)
+        for i, row in enumerate(drawn.tolist()):
+            picture = batch.images[row // 3 : row // 3 + 1].permute(0, 3, 1, 2).float() / 127.5 - 1
+            theirs = detector(
+                pixel_values=picture,
+                input_ids=batch.tokens[row : row + 1],
+                attention_mask=batch.token_mask[row : row + 1],
+            )
+            torch.testing.assert_close(ours.masks[i], theirs.pred_masks[0], atol=2e-3, rtol=1e-3)
+            torch.testing.assert_close(ours.logits[-1, row], theirs.pred_logits[0], atol=1e-3, rtol=1e-3)
+            boxes = box_convert(ours.boxes[-1, row], "cxcywh", "xyxy")
+            torch.testing.assert_close(boxes, theirs.pred_boxes[0], atol=1e-4, rtol=1e-3)
+
+
+def test_gradients_reach_everything_that_should_learn(model, batch):
+    helpers = Helpers()
+    model.zero_grad()
+    with torch.no_grad():  # layers that start at zero pass no gradient back until their first step
+        for parameter in [*model.detector_model.parameters(), *helpers.parameters()]:
+            if not parameter.any():
+                parameter.normal_(std=0.02)
+    output = detect(model.detector_model, batch.images, batch.tokens, batch.token_mask, torch.tensor([0, 3]))
+    loss, log = detector_loss(output, batch, helpers)
+    loss.backward()
+    assert math.isfinite(log["loss"])
+    still = {
+        name
+        for part in (model.detector_model, helpers)
+        for name, p in part.named_parameters()
+        if (p.grad is None or not p.grad.abs().sum() > 0) and "geometry_encoder" not in name
+    }
+    # The coarsest neck level, the last stage of the pixel decoder and the pooled text feed nothing.
+    allowed = ("fpn_layers.3", "conv_layers.2", "norms.2", "text_encoder.text_projection")
+    assert {name for name in still if not any(part in name for part in allowed)} == set()
+
+
+def test_following_reaches_everything_that_should_learn(model):
+    start_tracker_neck(model)
+    model.zero_grad()
+    rng = np.random.default_rng(4)
+    clip = random_clip(np.random.default_rng(8), moments=4, limit=2)
+    loss, log, found = follow_clip(model, clip, rng, taught=0.5)
+    loss.backward()
+    assert len(found) == 4
+    assert found[1].shape == (clip.masks.shape[1], MASK_GRID, MASK_GRID)
+    assert math.isfinite(log["loss"])
+    assert all(p.grad is None for p in model.detector_model.vision_encoder.backbone.parameters())
+    parts = ("memory_attention", "memory_encoder", "mask_decoder", "object_pointer_proj", "mask_downsample")
+    still = {
+        name
+        for name, p in model.tracker_model.named_parameters()
+        if name.startswith(parts) and (p.grad is None or not p.grad.abs().sum() > 0)
+    }
+    # Softmax ignores a bias of the keys.
+    assert {name for name in still if not name.endswith("k_proj.bias")} == set()
+
+
+def test_training_and_video_loop_encode_the_same_memory(model):
+    """The batched step gives each object what it gets alone."""
+    from minicourt.follower import begin, look, propagate, remember
+
+    clip = random_clip(np.random.default_rng(9), moments=2, limit=3)
+    tracker = model.tracker_model
+    with torch.no_grad():
+        features = look(model, clip.images)
+        masks = torch.nn.functional.avg_pool2d(clip.masks[0], TARGET_GRID // MASK_GRID) > 0.5
+        present = torch.ones(len(masks), dtype=torch.bool)
+        kept, pointer, *_ = begin(tracker, features[0], masks)
+        memory = remember(tracker, features[0], kept, present)
+        together = propagate(tracker, features[1], [(0, memory)], [(1, pointer)])
+        for n in range(len(masks)):
+            kept, pointer, *_ = begin(tracker, features[0], masks[n : n + 1])
+            memory = remember(tracker, features[0], kept, present[:1])
+            alone = propagate(tracker, features[1], [(0, memory)], [(1, pointer)])
+            torch.testing.assert_close(together[0][n], alone[0][0], atol=2e-2, rtol=1e-2)
+
+
+def test_spoiled_masks_are_never_empty():
+    share = torch.zeros(2, MASK_GRID, MASK_GRID)
+    share[0, 10:40, 20:26] = 1
+    share[1, 5, 5] = 0.3
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        assert spoil(share, rng).flatten(1).any(1).all()
+
+
+def test_a_mirrored_view_mirrors_its_labels():
+    rendered = Scene("game", 1).render(640, 360)
+    plain, mirrored = view(rendered), view(rendered, flip=True)
+    assert plain.ids == mirrored.ids
+    np.testing.assert_allclose(mirrored.boxes[:, [0, 2]], 1 - plain.boxes[:, [2, 0]], atol=1e-6)
+    np.testing.assert_allclose(mirrored.masks, plain.masks[:, :, ::-1], atol=0.02)
+
+
+def test_rate_rises_then_falls():
+    stage = STAGES["detect"]
+    rates = [learning_rate(stage, step) for step in range(stage.steps)]
+    assert np.argmax(rates) in (stage.warmup - 1, stage.warmup)
+    assert rates[-1] == pytest.approx(stage.rate * stage.floor, rel=0.01)
+
+
+SHORT = replace(STAGES["see"], steps=30, pictures=2, prompts=2, warmup=5)
+
+
+@pytest.fixture
+def one_scene(monkeypatch):
+    """Thirty steps on the same two pictures: a loss that cannot fall there is broken."""
+    batch = _detector_batch(np.random.default_rng(5), 2, 2)
+    monkeypatch.setattr(Trainer, "batches", lambda trainer: itertools.repeat(batch))
+
+
+@pytest.mark.usefixtures("one_scene")
+def test_thirty_steps_lower_the_loss(tmp_path):
+    Trainer(SHORT, tmp_path).run()
+    lines = [json.loads(line) for line in (tmp_path / "see.jsonl").read_text().splitlines()]
+    trainer = Trainer(SHORT, tmp_path / "fresh")
+    batch = next(iter(trainer.batches()))
+    before = trainer.loss(batch)[0].item()
+    after = Trainer(SHORT, tmp_path).loss(batch)[0].item()
+    assert lines[0]["step"] == 25
+    assert after < 0.8 * before
+
+
+def test_a_resumed_run_takes_the_same_next_step(tmp_path):
+    whole = Trainer(SHORT, tmp_path / "whole")
+    whole.run(until=4)
+    part = Trainer(SHORT, tmp_path / "part")
+    part.run(until=2)
+    again = Trainer(SHORT, tmp_path / "part")
+    assert again.step == 2
+    again.run(until=4)
+    for name, parameter in whole.trained.items():
+        torch.testing.assert_close(again.trained[name], parameter, atol=1e-6, rtol=1e-5, msg=name)
+
+
+def test_a_saved_model_loads_without_our_code(tmp_path, model):
+    save(model, tmp_path)
+    loaded = Sam3VideoModel.from_pretrained(tmp_path, dtype=torch.float32)
+    processor = Sam3VideoProcessor.from_pretrained(tmp_path)
+    ours = model.state_dict()
+    for name, value in loaded.state_dict().items():
+        torch.testing.assert_close(value, ours[name].float(), atol=1e-3, rtol=1e-3)
+    assert len(processor.tokenizer("player").input_ids) == 3
+    size = sum(path.stat().st_size for path in tmp_path.iterdir())
+    assert size < 20_000_000
