@@ -138,6 +138,14 @@ class TestFigures:
             assert size[0] <= 11
             assert size[1] <= 12
 
+    def test_100_true_players_are_bounded_too(self):
+        matches = pd.DataFrame(
+            {"frame": 0, "object_id": range(100), "tracking_id": pd.array([1] * 100, "Int64")}
+        )
+        figure = figures.id_timeline(staircase(1), np.arange(30) / FPS, matches=matches)
+        assert figure.axes[0].get_title(loc="left").startswith("40 of 100 true players")
+        assert figure.get_size_inches()[1] < 15
+
     @pytest.mark.parametrize("narrow", [False, True])
     def test_every_bar_has_its_tracks_colour(self, narrow):
         table = staircase(5)

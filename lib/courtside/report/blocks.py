@@ -177,13 +177,15 @@ def picture(draw: Callable[..., Figure], alt: str) -> Block:
 
 def frame_strip(images: Iterable[tuple[np.ndarray, str]], kind: str = "frames") -> Block:
     """Pictures, uint8 (H, W, 3) RGB, each with a caption: ``frames`` in a grid, ``crops`` in a row."""
+    images = list(images)
     quality = 82 if kind == "frames" else 85
     parts = [
         f'<figure><img src="{_jpeg(image, quality)}" width="{image.shape[1]}" height="{image.shape[0]}" '
         f'alt="{escape(caption)}"><figcaption>{text(caption)}</figcaption></figure>'
         for image, caption in images
     ]
-    return Block(f'<div class="{kind}">{"".join(parts)}</div>', f"{len(parts)} pictures")
+    upright = " upright" if images and images[0][0].shape[0] > images[0][0].shape[1] else ""
+    return Block(f'<div class="{kind}{upright}">{"".join(parts)}</div>', f"{len(parts)} pictures")
 
 
 def video_player(data: bytes, caption: str) -> Block:

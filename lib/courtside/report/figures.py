@@ -107,14 +107,19 @@ def id_timeline(
     if tracking_ids is None:
         tracking_ids = timeline_pages(detections)[0]
     total = int(detections["tracking_id"].nunique())
-    objects = [] if matches is None else sorted(int(i) for i in matches["object_id"].unique())
+    everyone, objects = 0, []
+    if matches is not None:
+        everyone = int(matches["object_id"].nunique())
+        objects = sorted(int(i) for i in matches["object_id"].value_counts().index[:TRACKS_PER_PAGE])
+        matches = matches[matches["object_id"].isin(objects)]
     heights = [max(_FEWEST_ROWS, len(objects)) * _ROW_IN * 1.25] if matches is not None else []
     heights.append(max(_FEWEST_ROWS, len(tracking_ids)) * _ROW_IN)
     figure, axes = _figure(heights, narrow)
     if matches is not None:
         changes = _draw_players(axes[0], matches, objects, times_s, names or {}, narrow)
         switches = f"{changes or 'no'} id change{'s' * (changes != 1)}"
-        players = f"{len(objects)} true player{'s' * (len(objects) != 1)}"
+        some = f"{len(objects)} of " if len(objects) < everyone else ""
+        players = f"{some}{everyone:,} true player{'s' * (everyone != 1)}"
         title = f"{players}, coloured by the id that followed each: {switches}"
         _title(axes[0], title, narrow)
     shown = detections[detections["tracking_id"].isin(tracking_ids)]
@@ -127,7 +132,7 @@ def id_timeline(
     axis.set_yticks(range(len(tracking_ids)), [str(i) for i in tracking_ids])
     axis.set_ylim(max(_FEWEST_ROWS, len(tracking_ids)) - 0.4, -0.6)
     axis.set_ylabel("track id", color=_QUIET)
-    which = f"{total} tracks" if len(tracking_ids) == total else f"{len(tracking_ids)} of {total} tracks"
+    which = f"{len(tracking_ids)} of {total:,} tracks" if len(tracking_ids) < total else f"{total:,} tracks"
     title = f"{which}, one bar each: long unbroken bars are good, short ones are fragments"
     _title(
         axis, "No tracks: nothing was followed" if not total else "1 track" if total == 1 else title, narrow
