@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 from courtside.errors import CourtsideError
 from minicourt.scene import LEVELS
@@ -29,6 +30,15 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--device", default="cpu", help="cpu, cuda or mps")
     train.add_argument("--steps", type=int, help="shorten every stage, for a trial")
     train.add_argument("--out", required=True, metavar="DIR")
+    export = commands.add_parser("export", help="write the trained model as a folder for from_pretrained")
+    export.add_argument("training", metavar="DIR", help="the folder that train wrote to")
+    export.add_argument("--out", required=True, metavar="MODEL")
+    measure = commands.add_parser("evaluate", help="measure a tiny SAM 3 on unseen rendered clips")
+    measure.add_argument("--model", default="data/models/sam3-tiny", metavar="MODEL")
+    measure.add_argument("--seeds", type=int, nargs="+", default=[901, 902])
+    measure.add_argument("--levels", nargs="+", default=list(LEVELS), choices=LEVELS)
+    measure.add_argument("--frames", type=int, default=150)
+    measure.add_argument("--out", default="reports/tiny", metavar="DIR", help="where clips and runs are kept")
     return parser
 
 
@@ -39,6 +49,21 @@ def main(arguments: list[str] | None = None) -> int:
         from minicourt.train import train
 
         train(options.out, options.stages, seed=options.seed, device=options.device, steps=options.steps)
+        return 0
+    if options.command == "export":
+        from minicourt.train import export
+
+        print(export(options.training, options.out))
+        return 0
+    if options.command == "evaluate":
+        from minicourt.evaluate import describe, evaluate, table
+
+        clips = [(level, seed) for seed in options.seeds for level in options.levels]
+        out = Path(options.out)
+        figures = evaluate(
+            options.model, clips, videos=out / "clips", runs=out / "runs", frames=options.frames
+        )
+        print(describe(table(figures)))
         return 0
     if options.frames < 1 or options.width < 64 or options.height < 64 or options.seed < 0:
         parser.error("--frames must be at least 1, --width and --height at least 64, --seed not negative")

@@ -26,12 +26,14 @@ from tqdm import tqdm
 from minicourt.clips import Clip, clip_batches
 from minicourt.detector import Helpers, detect, detector_loss, encode_pictures, read_prompts
 from minicourt.follower import follow_clip
+from minicourt.heldout import detector_figures, follower_figures
 from minicourt.samples import DetectorBatch, detector_batches
-from minicourt.tiny import build, start_tracker_neck
+from minicourt.tiny import build, save, start_tracker_neck
 
-__all__ = ["STAGES", "Stage", "Trainer", "learning_rate"]
+__all__ = ["STAGES", "Stage", "Trainer", "export", "learning_rate", "train"]
 
 SAVE_EVERY_S = 180.0
+MEASURE_EVERY_S = 900.0
 LOG_EVERY = 25
 
 
@@ -106,7 +108,8 @@ class Trainer:
     """One stage of training in ``folder``: ``run`` goes on from the last checkpoint there.
 
     Files: ``<stage>.pt`` (everything needed to go on), ``<stage>.jsonl`` (the curves: a line every 25
-    steps), ``<stage>-weights.pt`` (the averaged weights, for the next stage).
+    steps), ``<stage>-heldout.jsonl`` (figures on unseen scenes), ``<stage>-weights.pt`` (the
+    averaged weights, for the next stage).
     """
 
     def __init__(self, stage: Stage, folder: str | Path, *, seed: int = 0, device: str = "cpu"):
@@ -317,7 +320,7 @@ class Trainer:
         """Train to the end of the stage (or to step ``until``), saving every three minutes."""
         stop = min(self.stage.steps, until or self.stage.steps)
         sums: dict[str, list[float]] = {}
-        saved = began = time.monotonic()
+        saved = began = measured = time.monotonic()
         bar = tqdm(total=stop, initial=self.step, desc=self.stage.name, unit="step", disable=self.rank > 0)
         for batch in self.batches():
             if self.step >= stop:
@@ -339,8 +342,32 @@ class Trainer:
             if time.monotonic() - saved > SAVE_EVERY_S:
                 self.save()
                 saved = time.monotonic()
+            if time.monotonic() - measured > MEASURE_EVERY_S:
+                self.measure()
+                measured = time.monotonic()
         bar.close()
         self.save()
+        self.measure()
+
+    def measure(self) -> None:
+        """Add a line of held-out figures to ``<stage>-heldout.jsonl``."""
+        if self.rank or self.stage.name == "see":
+            return
+        model = self.averaged()[0]
+        figures = follower_figures(model) if self.stage.name == "follow" else detector_figures(model)
+        with open(self.folder / f"{self.stage.name}-heldout.jsonl", "a") as file:
+            file.write(json.dumps({"step": self.step} | figures) + "\n")
+
+
+def export(training: str | Path, out: str | Path) -> Path:
+    """Write the weights of the last stage trained in ``training`` as a model folder."""
+    weights = [Path(training) / f"{name}-weights.pt" for name in STAGES]
+    last = [path for path in weights if path.is_file()]
+    if not last:
+        raise FileNotFoundError(f"{training} holds no trained weights: run python -m minicourt train first")
+    model = build()
+    model.load_state_dict(torch.load(last[-1], map_location="cpu", weights_only=True)["model"])
+    return save(model, out)
 
 
 def _write(path: Path, state: dict) -> None:

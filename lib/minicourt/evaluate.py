@@ -1,0 +1,229 @@
+"""Measure a tiny SAM 3 on rendered clips it never saw, through Courtside's own tracker and scores.
+
+Each clip is tracked by ``--tracker sam3`` with six prompts at once. Beside it run ByteTrack and BoT-SORT
+on the boxes that the same model detects frame by frame, which shows what its memory is worth.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.optimize import linear_sum_assignment
+from torchvision.ops import nms
+from tqdm import tqdm
+
+from courtside import run, scoring, tables
+from courtside.labels import Labels, read_labels
+from courtside.masks import rle_iou
+from courtside.scoring.counts import Counts, metrics_of
+from courtside.scoring.frames import box_iou
+from courtside.scoring.product import REENTRY_GAPS
+from courtside.settings import Settings
+from courtside.trackers import make_tracker
+from courtside.video import Video
+from minicourt.clip import render_clip
+from minicourt.palette import JERSEY_NAMES
+
+__all__ = ["DEFAULT_CLIPS", "Figures", "describe", "evaluate", "table"]
+
+DEFAULT_CLIPS = tuple(
+    (level, seed) for seed in (901, 902) for level in ("easy", "game", "crowd", "reentry", "lookalike")
+)
+EVERYONE, REFEREE, NOTHING = "basketball player", "referee", "dog"
+BASELINES = ("bytetrack", "botsort")
+_FLOOR = 0.1  # detections below this score help no tracker
+
+
+@dataclass(slots=True)
+class Figures:
+    """What one clip gave: ``counts`` of each prompt by tracker, and what counts do not hold.
+
+    ``mask_ious`` are of players matched at box IoU 0.5; ``false_frames`` of ``empty_frames`` show something
+    for a prompt that fits nobody.
+    """
+
+    level: str
+    seed: int
+    counts: dict[str, dict[str, Counts]]
+    mask_ious: list[float]
+    false_frames: int
+    empty_frames: int
+
+
+def prompts_for(folder: Path) -> tuple[list[str], list[str]]:
+    """The prompts to try on a clip, and those of them that fit nobody."""
+    meaning = json.loads((folder / "prompts.json").read_text())
+    colors = [f"player in {name}" for name in (*JERSEY_NAMES, "dark", "light")]
+    worn = [text for text in colors if meaning[text]]
+    absent = [text for text in colors[: len(JERSEY_NAMES)] if not meaning[text]]
+    seed = sum(folder.name.encode())
+    return [EVERYONE, *worn, REFEREE, absent[seed % len(absent)], NOTHING], [
+        absent[seed % len(absent)],
+        NOTHING,
+    ]
+
+
+def evaluate(
+    model: str | Path, clips: Iterable[tuple[str, int]], *, videos: Path, runs: Path, frames: int = 150
+) -> list[Figures]:
+    """Render what is missing under ``videos``, track what changed under ``runs``, and measure."""
+    found = []
+    for level, seed in (bar := tqdm(list(clips), "clips", unit="clip")):
+        bar.set_postfix_str(f"{level} {seed}")
+        folder = Path(videos) / f"{level}-{seed}-{frames}"
+        if not folder.is_dir():
+            render_clip(folder, level=level, seed=seed, frames=frames, progress=False)
+        found.append(_measure(model, folder, Path(runs) / folder.name, level, seed))
+    return found
+
+
+def _measure(model: str | Path, folder: Path, out: Path, level: str, seed: int) -> Figures:
+    texts, absent = prompts_for(folder)
+    video = Video(folder / "video.mp4")
+    labels = read_labels(folder, video)
+    settings = Settings(video=video.path, out=out, prompts=tuple(texts), model=str(model), labels=folder)
+    done = run.execute(settings, stages=("track", "score"), progress=False)
+    detections = done.detections()
+    counts = {"sam3": _counts(detections, labels, video, texts)}
+    boxes = detect_boxes(model, video, EVERYONE)
+    for name in BASELINES:
+        tracked = _tracked(make_tracker(name, detections=boxes), video)
+        counts[name] = _counts(tracked, labels, video, [EVERYONE])
+    shown = detections[detections["prompt"].isin([text for text in absent if not labels.objects_of(text)])]
+    return Figures(
+        level=level,
+        seed=seed,
+        counts=counts,
+        mask_ious=_mask_ious(detections[detections["prompt"] == EVERYONE], labels),
+        false_frames=len(shown[["prompt", "frame"]].drop_duplicates()),
+        empty_frames=len(absent) * video.frame_count,
+    )
+
+
+def _counts(detections: pd.DataFrame, labels: Labels, video: Video, texts: list[str]) -> dict[str, Counts]:
+    scores = scoring.score(detections, labels, times_s=video.times_s, prompts=texts)
+    kept = scores.protocol["counts"]["per_prompt"]
+    return {text: Counts.from_json(kept[text]) for text in texts if kept.get(text)}
+
+
+def _tracked(tracker, video: Video) -> pd.DataFrame:
+    """A tracker's frames as the table ``PLAYER_DETECTIONS``, as if for the prompt "basketball player"."""
+    rows = []
+    for frame in tracker.track(video, progress=False):
+        for each in frame:
+            place = (video.name, frame.frame_number, frame.time_s, each.tracking_id)
+            rows.append(
+                (*place, EVERYONE, 0, EVERYONE, each.confidence, *each.bbox.to_xyxy(), None, None, None)
+            )
+    table = pd.DataFrame(rows, columns=list(tables.PLAYER_DETECTIONS.columns))
+    return table.astype({name: str(c.dtype) for name, c in tables.PLAYER_DETECTIONS.columns.items()})
+
+
+@torch.inference_mode()
+def detect_boxes(model: str | Path, video: Video, text: str) -> pd.DataFrame:
+    """The model's detections of ``text`` in each frame alone: the table ``DETECTIONS``, NMS at IoU 0.6."""
+    from transformers import Sam3VideoModel, Sam3VideoProcessor
+
+    loaded = Sam3VideoModel.from_pretrained(model, dtype=torch.float32).detector_model.eval()
+    processor = Sam3VideoProcessor.from_pretrained(model)
+    tokens = processor.tokenizer(text, return_tensors="pt")
+    scale = torch.tensor([video.width, video.height] * 2)
+    rows = []
+    for frame in video.frames():
+        pixels = torch.from_numpy(np.ascontiguousarray(frame.image)).permute(2, 0, 1)[None]
+        pixels = processor.video_processor(videos=[pixels], return_tensors="pt").pixel_values_videos[0]
+        output = loaded(pixel_values=pixels, input_ids=tokens.input_ids, attention_mask=tokens.attention_mask)
+        scores = (output.pred_logits.sigmoid() * output.presence_logits.sigmoid())[0]
+        boxes = (output.pred_boxes[0].clamp(0, 1) * scale)[scores > _FLOOR]
+        scores = scores[scores > _FLOOR]
+        for i in nms(boxes, scores, 0.6).tolist():
+            rows.append((frame.index, *boxes[i].tolist(), float(scores[i])))
+    table = pd.DataFrame(rows, columns=list(tables.DETECTIONS.columns))
+    return table.astype({name: str(c.dtype) for name, c in tables.DETECTIONS.columns.items()})
+
+
+def _mask_ious(detections: pd.DataFrame, labels: Labels) -> list[float]:
+    """Mask IoU of each true player matched to a track at box IoU 0.5, frame by frame."""
+    wanted = labels.objects_of(EVERYONE)
+    truth = labels.ground_truth
+    truth = truth[truth["object_id"].isin(wanted) & ~truth["ignored"]]
+    corners = ["x1", "y1", "x2", "y2"]
+    by_frame = dict(list(detections.groupby("frame")))
+    ious = []
+    for frame, here in truth.groupby("frame"):
+        own = by_frame.get(frame)
+        if own is None:
+            continue
+        overlap = box_iou(here[corners].to_numpy(), own[corners].to_numpy())
+        for a, b in zip(*linear_sum_assignment(-overlap), strict=True):
+            if overlap[a, b] >= 0.5:
+                pair = [here["mask_rle"].iloc[a]], [own["mask_rle"].iloc[b]]
+                ious.append(float(rle_iou(*pair, labels.height, labels.width)[0, 0]))
+    return ious
+
+
+def _sum(figures: list[Figures], tracker: str, chosen) -> Counts | None:
+    parts = [c for one in figures for text, c in one.counts.get(tracker, {}).items() if chosen(text)]
+    total = None
+    for part in parts:
+        total = part if total is None else total + part
+    return total
+
+
+def table(figures: list[Figures]) -> dict[str, dict[str, float | None]]:
+    """The figures that a model card needs, pooled over clips by summing counts."""
+    plain = [one for one in figures if one.level in ("easy", "game")]
+    hard = [one for one in figures if one.level not in ("easy", "game")]
+    result: dict[str, dict[str, float | None]] = {}
+    for name, group in (("easy, game", plain), ("crowd, reentry, lookalike", hard)):
+        for tracker in ("sam3", *BASELINES):
+            total = _sum(group, tracker, lambda text: text == EVERYONE)
+            if total is None:
+                continue
+            metrics = metrics_of(total)
+            row = {
+                key: metrics[key] for key in ("mota", "idf1", "hota", "precision", "recall", "num_switches")
+            }
+            row["tracks_per_player"] = total.predicted_tracks / max(1, total.true_objects)
+            row["reentry_recovered"], row["reentry_total"] = _reentries(total)
+            result[f"{EVERYONE}: {name}: {tracker}"] = row
+    for name, chosen in (
+        ("player in a colour", lambda text: text.startswith("player in ")),
+        (REFEREE, lambda text: text == REFEREE),
+    ):
+        total = _sum(figures, "sam3", chosen)
+        if total is not None:
+            result[name] = {
+                "precision": total.matches / max(1, total.predicted_boxes),
+                "recall": total.matches / max(1, total.true_boxes),
+            }
+    ious = [value for one in figures for value in one.mask_ious]
+    result["masks of matched players"] = {"iou": float(np.mean(ious)) if ious else None, "masks": len(ious)}
+    empty = sum(one.empty_frames for one in figures)
+    false = sum(one.false_frames for one in figures)
+    result["a prompt that fits nobody"] = {"frames_with_something": false / max(1, empty)}
+    return result
+
+
+def _reentries(total: Counts) -> tuple[int, int]:
+    """Returns after 1 to 5 s that got their id back, and all of them."""
+    at = list(REENTRY_GAPS).index("1-5 s")
+    return total.reentry_recovered[at], total.reentry_total[at]
+
+
+def describe(rows: dict[str, dict[str, float | None]]) -> str:
+    """The table as Markdown: a line for each group, with its figures by name."""
+    lines = ["| measured | figures |", "|---|---|"]
+    for name, row in rows.items():
+        shown = [
+            f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}"
+            for key, value in row.items()
+        ]
+        lines.append(f"| {name} | {', '.join(shown)} |")
+    return "\n".join(lines)
