@@ -13,11 +13,12 @@ from pathlib import Path
 
 from courtside import notebook
 from courtside.errors import CourtsideError
-from courtside.run import versions
 from courtside.settings import DEFAULT_MODEL
 
-__all__ = ["Finding", "describe", "examine"]
+__all__ = ["Finding", "describe", "examine", "versions"]
 
+_DISTRIBUTIONS = ("av", "courtside", "motmetrics", "numpy", "pandas", "supervision", "torch", "torchvision")
+_DISTRIBUTIONS += ("trackers", "transformers")
 _LEAST_DISK_BYTES = 2e9
 _LEAST_MEMORY_BYTES = 4e9
 _MARKS = {"good": "ok  ", "note": "note", "missing": "MISS"}
@@ -57,6 +58,17 @@ def describe(findings: list[Finding]) -> str:
         if finding.fix:
             lines.append(f"{'':16}-> {finding.fix}")
     return "\n".join(lines)
+
+
+def versions() -> dict[str, str | None]:
+    """Versions of Python and of the packages that results depend on; None for one not installed."""
+    found: dict[str, str | None] = {"python": platform.python_version()}
+    for name in _DISTRIBUTIONS:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = None
+    return found
 
 
 def _python() -> Finding:

@@ -36,7 +36,7 @@ def run(source: Path, path: Path, parameters: Mapping[str, Any]) -> None:
         )
     part, failed = path.with_suffix(".part.ipynb"), path.with_suffix(".failed.ipynb")
     options: dict[str, Any] = {"kernel_name": "python3", "progress_bar": False, "cwd": str(path.parent)}
-    # The log of the kernel has nothing a reader could act on: sockets on this machine, and traces after Ctrl-C.
+    # The kernel's log has nothing a reader could act on: local sockets, and traces after Ctrl-C.
     options["extra_arguments"] = ["--log-level=CRITICAL"]
     try:
         try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.metadata
 import json
 import os
 import platform
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from courtside import notebook, watch
+from courtside.doctor import versions
 from courtside.errors import CourtsideError, DiskFullError, RunError, SettingError
 from courtside.files import (
     DetectionsWriter,
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from courtside.trackers import Tracker
     from courtside.video import Video
 
-__all__ = ["STAGES", "Run", "Settings", "execute", "versions"]
+__all__ = ["STAGES", "Run", "Settings", "execute"]
 
 STAGES = ("track", "score", "overlay", "report")
 """The stages in order. Each reads what earlier ones left in the run folder."""
@@ -54,8 +54,6 @@ _CODE = {
     "overlay": ("report/overlay.py", "report/colors.py"),
     "report": ("report/*.py", "report/template/**/*"),
 }
-_DISTRIBUTIONS = ("av", "courtside", "motmetrics", "numpy", "pandas", "supervision", "torch", "torchvision")
-_DISTRIBUTIONS += ("trackers", "transformers")
 _NO_LABELS = "no labels were given, so nothing was scored"
 
 
@@ -142,17 +140,6 @@ class Run:
                 f"the stage {stage} of {self.folder} is {record['state']}{why}: "
                 "run courtside track with the same --out to finish it"
             )
-
-
-def versions() -> dict[str, str | None]:
-    """Versions of Python and of the packages that results depend on; None for one not installed."""
-    found: dict[str, str | None] = {"python": platform.python_version()}
-    for name in _DISTRIBUTIONS:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = None
-    return found
 
 
 def execute(

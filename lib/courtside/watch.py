@@ -101,12 +101,12 @@ def hold(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path, patience_s: float = 0.5) -> Iterator[None]:
+def _locked(folder: Path, kind: int = fcntl.LOCK_EX, patience_s: float = 0.5) -> Iterator[None]:
     with open(folder / LOCK, "a+") as file:
         deadline = time.monotonic() + patience_s
         while True:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file, kind | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
                 # A reader of the status holds the lock for a moment, so one refusal proves nothing.
@@ -114,9 +114,10 @@ def _locked(folder: Path, patience_s: float = 0.5) -> Iterator[None]:
                     file.seek(0)
                     raise HeldError(f"process {file.read().strip() or 'unknown'}") from None
                 time.sleep(0.02)
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+        if kind == fcntl.LOCK_EX:
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
         yield
 
 
@@ -140,8 +141,9 @@ def _fail_running(stages: dict[str, dict]) -> bool:
 def _watch(folder: Path) -> None:
     if sys.stdin.buffer.read() == _FINISHED:
         return
-    # Held still: another process took over, and it has resolved the status before it started.
-    with contextlib.suppress(HeldError), _locked(folder, patience_s=5.0):
+    # Shared, so that a reader meanwhile doesn't take the watcher for the worker. Held still: another process
+    # took over, and it has resolved the status before it started.
+    with contextlib.suppress(HeldError), _locked(folder, fcntl.LOCK_SH, patience_s=5.0):
         _resolve(folder)
 
 
