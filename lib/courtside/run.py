@@ -418,6 +418,7 @@ class _Job:
             run.detections(),
             labels,
             times_s=self.video().times_s,
+            prompts=settings.prompts,
             match=settings.match,
             threshold=settings.threshold,
         )
