@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -15,7 +16,11 @@ if shutil.which("make") is None:
 
 
 def _make(repository: Path, *arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run(["make", *arguments], cwd=repository, capture_output=True, text=True)
+    # When make runs these tests, its own variables would change how the inner make speaks.
+    free = {
+        name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")
+    }
+    return subprocess.run(["make", *arguments], cwd=repository, capture_output=True, text=True, env=free)
 
 
 def _phony(repository: Path) -> set[str]:
