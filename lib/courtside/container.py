@@ -53,7 +53,8 @@ class VideoFile:
 
     ``rotation`` is the counter-clockwise turn in degrees (0, 90, 180, 270) that makes frames upright;
     ``width`` and ``height`` are those of the upright frame in pixels; ``times_s`` is float64 of shape
-    ``[frame_count]``, rising from 0. ``warnings`` grows if damage shows up while frames are read.
+    ``[frame_count]``, rising from 0; ``stated_count`` is how many frames a damaged file should have.
+    ``warnings`` grows if damage shows up while frames are read.
     Raises :class:`VideoError` if the file holds no frame that decodes.
     """
 
@@ -94,6 +95,7 @@ class VideoFile:
         self._set_times(shown, packets)
         self._set_entries(packets)
         claimed = len(pts) if scan.declared is None else scan.declared
+        self.stated_count = max(len(shown), claimed) if self.careful else len(shown)
         if self.careful and len(shown) < claimed:
             about = "about " if scan.about else ""
             self.warnings.append(

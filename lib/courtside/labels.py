@@ -28,6 +28,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -55,7 +56,8 @@ class Labels:
     ``ground_truth`` obeys ``tables.GROUND_TRUTH`` and ``roster`` ``tables.ROSTER`` (None without
     roster.csv). ``width`` and ``height`` are pixels, ``fps`` frames a second. ``labelled_frames``:
     int64, sorted, the labelled frames **from 0**. ``prompts`` is None without prompts.json. ``sha256``
-    covers the bytes of every labels file, not the video.
+    covers the bytes of every labels file, not the video. ``lost_frames`` labels at the end were left
+    out because the video is cut short there.
     """
 
     folder: Path
@@ -69,6 +71,7 @@ class Labels:
     prompts: dict[str, tuple[int, ...]] | None
     labelled_frames: np.ndarray
     sha256: str
+    lost_frames: int = 0
 
     def objects_of(self, prompt: str) -> set[int] | None:
         """Ids of the objects that ``prompt`` means, whatever its capitals and spacing.
@@ -89,7 +92,8 @@ def read_labels(folder: str | Path, video: Video | None = None) -> Labels:
     Boxes may reach over the frame's edge, as is usual for people cut off by it, but not lie outside.
     Raises :class:`LabelsError` naming file, line and fix: a file or column is missing or empty, a
     value is not what its column holds, a frame is outside the video, an id occurs twice in a frame, a
-    box lies outside the frame, or size or length disagree with the video.
+    box lies outside the frame, or size or length disagree with the video. Where the video is known
+    to be cut short, labels of its lost frames are left out instead.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -100,18 +104,21 @@ def read_labels(folder: str | Path, video: Video | None = None) -> Labels:
     may_be_empty = (folder / "labelled_frames.txt").is_file()
     truth = _read_ground_truth(folder / "gt" / "gt.txt", sequence, may_be_empty)
     truth = _with_masks(truth, folder / "masks.json", sequence)
+    frame_count = sequence["frame_count"] if video is None else video.frame_count
+    truth = truth[truth["frame"] < frame_count]
     return Labels(
         folder=folder,
         name=sequence["name"] or folder.resolve().name,
         width=sequence["width"],
         height=sequence["height"],
         fps=sequence["fps"],
-        frame_count=sequence["frame_count"],
+        frame_count=frame_count,
         ground_truth=tables.check(truth, tables.GROUND_TRUTH, str(folder / "gt" / "gt.txt")),
         roster=_read_roster(folder / "roster.csv"),
         prompts=_read_prompts(folder / "prompts.json"),
-        labelled_frames=labelled_frames,
+        labelled_frames=labelled_frames[labelled_frames < frame_count],
         sha256=_hash(folder),
+        lost_frames=sequence["frame_count"] - frame_count,
     )
 
 
@@ -122,7 +129,8 @@ def read_detections(path: str | Path, video: Video | None = None) -> pd.DataFram
     read, as the id is not; frames count from 1, confidence is in [0, 1]. A file without rows is a
     detector that found nothing: an empty table. Raises :class:`LabelsError` naming file, line and fix
     for NaN, a size that is not positive, wrong columns, and with ``video`` also for a frame that it
-    does not have or a box outside its frame.
+    does not have or a box outside its frame. Where the video is known to be cut short, boxes of its
+    lost frames are left out instead.
     """
     path = Path(path)
     if path.is_dir():
@@ -131,7 +139,7 @@ def read_detections(path: str | Path, video: Video | None = None) -> pd.DataFram
     if video is None:
         frames, boxes = rows.frames(None), rows.boxes(None)
     else:
-        frames = rows.frames(video.frame_count, video.name)
+        frames = rows.frames(_whole_length(video), video.name)
         boxes = rows.boxes((video.width, video.height))
     confidence = rows.values[:, 6]
     rows.refuse(
@@ -139,8 +147,17 @@ def read_detections(path: str | Path, video: Video | None = None) -> pd.DataFram
         lambda i: f"confidence {confidence[i]:g} is not in [0, 1]; rescale this detector's confidences",
     )
     table = pd.DataFrame({"frame": frames, **boxes, "confidence": confidence})
+    if video is not None:
+        table = table[table["frame"] < video.frame_count]
     table = table.sort_values("frame", kind="stable", ignore_index=True)
     return tables.check(table, tables.DETECTIONS, str(path))
+
+
+def _whole_length(video: Video) -> int:
+    """How many frames the video has, or had before it was cut short; containers state that roughly."""
+    if video.stated_frame_count == video.frame_count:
+        return video.frame_count
+    return math.ceil(video.stated_frame_count * 1.02) + 1
 
 
 def _plain(prompt: str) -> str:
@@ -335,7 +352,7 @@ def _read_seqinfo(path: Path, video: Video | None) -> dict[str, Any]:
             f"{path}, line {found['imwidth'][0]}: labels for {labelled[0]} x {labelled[1]} pixels, but "
             f"{video.name} has {actual[0]} x {actual[1]}; use the labels made for this video or {turned}"
         )
-    if info["frame_count"] != video.frame_count:
+    if not video.frame_count <= info["frame_count"] <= _whole_length(video):
         longer = info["frame_count"] > video.frame_count
         other = "find its whole file" if longer else "correct seqLength and write labelled_frames.txt"
         raise LabelsError(

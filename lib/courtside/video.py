@@ -94,6 +94,7 @@ class Video:
         self.times_s: np.ndarray = self._source.times_s
         self.times_s.setflags(write=False)
         self.frame_count = len(self.times_s)
+        self.stated_frame_count: int = self._source.stated_count
         self.warnings: list[str] = self._source.warnings
         self._reader: VideoFileReader | _JpegFolder | None = None
         self._lock = threading.Lock()
@@ -240,6 +241,7 @@ class _JpegFolder:
             self.warnings.append(
                 f"{folder.name} has no {_TIMES_FILE}; times assume {self.fps:g} frames per second"
             )
+        self.stated_count = max(expected, len(self._frames))
         if len(self._frames) < expected:
             self.warnings.append(
                 f"{folder.name} is incomplete: only {len(self._frames)} of {expected} frames decode"

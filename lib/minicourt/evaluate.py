@@ -108,8 +108,8 @@ def _measure(model: str | Path, folder: Path, out: Path, level: str, seed: int) 
 
 def _counts(detections: pd.DataFrame, labels: Labels, video: Video, texts: list[str]) -> dict[str, Counts]:
     scores = scoring.score(detections, labels, times_s=video.times_s, prompts=texts)
-    kept = scores.protocol["counts"]["per_prompt"]
-    return {text: Counts.from_json(kept[text]) for text in texts if kept.get(text)}
+    kept = {text: scores.protocol["prompts"][text]["counts"] for text in texts}
+    return {text: Counts.from_json(counts) for text, counts in kept.items() if counts is not None}
 
 
 def _tracked(tracker, video: Video) -> pd.DataFrame:

@@ -11,8 +11,10 @@ import pytest
 from courtside import tables
 from courtside.errors import LabelsError
 from courtside.labels import read_detections, read_labels
+from courtside.video import Video
 
-VIDEO = SimpleNamespace(name="game.mp4", width=100, height=80, frame_count=5)
+VIDEO = SimpleNamespace(name="game.mp4", width=100, height=80, frame_count=5, stated_frame_count=5)
+CUT = SimpleNamespace(name="cut.mp4", width=100, height=80, frame_count=3, stated_frame_count=5)
 SEQINFO = "[Sequence]\nname=game\nframeRate=29.97\nseqLength=5\nimWidth=100\nimHeight=80\n"
 GT = "1,1,10,10,20,30,1,1,0.5\n1,2,50,10,20,30,1,1,1\n5,1,12,10,20,30,0,1,-1\n"
 
@@ -321,6 +323,24 @@ def test_real_clips(real_clips, clip, objects, boxes, frames):
     labels = read_labels(real_clips / clip)
     assert labels.ground_truth["object_id"].nunique() == objects
     assert (len(labels.ground_truth), labels.frame_count) == (boxes, frames)
-    video = SimpleNamespace(name=clip, width=labels.width, height=labels.height, frame_count=frames)
+    video = Video(real_clips / clip / "video.mp4")
     rows = (real_clips / clip / "det" / "det.txt").read_text().splitlines()
     assert len(read_detections(real_clips / clip / "det" / "det.txt", video)) == len(rows)
+
+
+def test_of_a_video_cut_short_what_is_left_counts(write):
+    folder = write(labelled="1\n2\n5\n", det="1,-1,10,10,20,30,0.9\n5,-1,10,10,20,30,0.9\n")
+    labels = read_labels(folder, CUT)
+    assert (labels.frame_count, labels.lost_frames) == (3, 2)
+    assert labels.ground_truth["frame"].max() == 0
+    assert labels.labelled_frames.tolist() == [0, 1]
+    assert read_detections(folder / "det" / "det.txt", CUT)["frame"].tolist() == [0]
+
+
+def test_a_video_that_is_whole_but_shorter_is_another_video(write):
+    short = SimpleNamespace(**(vars(CUT) | {"stated_frame_count": 3}))
+    folder = write(det="5,-1,10,10,20,30,0.9\n")
+    with pytest.raises(LabelsError, match=r"labels for 5 frames, but cut.mp4 has 3"):
+        read_labels(folder, short)
+    with pytest.raises(LabelsError, match=r"frame 5, but cut.mp4 ends with frame 3"):
+        read_detections(folder / "det" / "det.txt", short)

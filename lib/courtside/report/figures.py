@@ -359,7 +359,7 @@ def _short(name: str, narrow: bool) -> str:
 
 def _time_axis(axes: list[Axes], times_s: np.ndarray) -> None:
     end = float(_edges(times_s)[-1])
-    decimals = 0 if end >= 5 else 1
+    decimals = 0 if end >= 15 else 1
     axis = axes[-1]
     axis.set_xlim(0, end)
     narrow = axis.figure.get_size_inches()[0] < 6

@@ -29,6 +29,7 @@ _KINDS = {
     "false_positive": ("run on no player", "runs of a track on no player"),
 }
 _SCORED_ELSEWHERE = {
+    "frames_lost_from_video": ("labelled frames lost", "the video is cut short before them"),
     "frames_unlabelled": ("frames without labels", "nobody looked at them, so they are not scored"),
     "predictions_in_unlabelled_frames": ("tracked boxes in unlabelled frames", "neither right nor wrong"),
     "labels_in_unlabelled_frames": ("labels in unlabelled frames", "those frames are not scored"),

@@ -126,8 +126,8 @@ def _download(name: str, attempts: int, first_wait_s: float) -> Path:
         if attempt + 1 < attempts:
             time.sleep(first_wait_s * 2**attempt)
     raise ModelError(
-        f"no network: {name} could not be downloaded in {attempts} attempts; connect and try again,"
-        f" or {INSTEAD}"
+        f"no network: {name} could not be downloaded in {attempts} attempts; connect and try again (gated"
+        f" weights also need `hf auth login` and the licence accepted at the model's page), or {INSTEAD}"
     ) from failure
 
 

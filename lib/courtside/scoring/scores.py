@@ -121,6 +121,7 @@ def score(
         "labels_sha256": labels.sha256,
         "frames_scored": len(labels.labelled_frames),
         "frames_unlabelled": labels.frame_count - len(labels.labelled_frames),
+        "frames_lost_from_video": labels.lost_frames,
         "labels_in_unlabelled_frames": _outside(labels.ground_truth, labels.labelled_frames),
         "predictions_in_unlabelled_frames": _outside(detections, labels.labelled_frames),
         "predictions_of_unlabelled_prompts": _of_prompts(comparison, set(meant) - set(known)),
@@ -205,7 +206,7 @@ def _assemble(
     """Metrics and protocol out of the counts."""
     hashes = [sequence["labels_sha256"] for sequence in sequences]
     summed = (
-        "frames_scored", "frames_unlabelled", "labels_in_unlabelled_frames",
+        "frames_scored", "frames_unlabelled", "frames_lost_from_video", "labels_in_unlabelled_frames",
         "predictions_in_unlabelled_frames", "predictions_of_unlabelled_prompts",
     )  # fmt: skip
     protocol = {
