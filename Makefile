@@ -12,10 +12,10 @@ CANDIDATES := $(if $(PYTHON),$(PYTHON),python3.12 python3.11 python3 python)
 FITS := import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench lock clean
+.PHONY: help setup demo test lint train-tiny bench lock clean
 
 help: ## List these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 setup: $(READY) ## Make .venv with everything in it (about 6 GB, once)
 
@@ -53,6 +53,10 @@ test: setup lint ## Check style, run all tests, and run every notebook
 lint: setup ## Check style without changing anything
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+train-tiny: setup ## Train the tiny SAM 3 from nothing: hours on a CPU, minutes on a GPU; goes on where it stopped
+	$(BIN)/python -m minicourt train --out data/models/training
+	$(BIN)/python -m minicourt export data/models/training --out data/models/sam3-tiny
 
 bench: setup ## Time decoding, tracking, scoring and the report, as ratios
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done

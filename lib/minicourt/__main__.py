@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -27,7 +28,8 @@ def _parser() -> argparse.ArgumentParser:
     train = commands.add_parser("train", help="train the tiny SAM 3, going on from the last checkpoint")
     train.add_argument("--stages", nargs="+", default=list(STAGE_NAMES), choices=STAGE_NAMES)
     train.add_argument("--seed", type=int, default=0)
-    train.add_argument("--device", default="cpu", help="cpu, cuda or mps")
+    train.add_argument("--device", help="cpu, cuda or mps (default: cuda where there is one, else cpu)")
+    train.add_argument("--processes", type=int, help="that share each batch (default: 2 on a CPU, else 1)")
     train.add_argument("--steps", type=int, help="shorten every stage, for a trial")
     train.add_argument("--out", required=True, metavar="DIR")
     export = commands.add_parser("export", help="write the trained model as a folder for from_pretrained")
@@ -42,14 +44,32 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _train(options: argparse.Namespace, arguments: list[str]) -> int:
+    import torch
+
+    from minicourt.train import train
+
+    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    processes = options.processes or (2 if device == "cpu" and (os.cpu_count() or 1) > 1 else 1)
+    if processes > 1 and "WORLD_SIZE" not in os.environ:
+        os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+        launch = [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            f"--nproc-per-node={processes}",
+        ]
+        os.execv(sys.executable, [*launch, "-m", "minicourt", *arguments])
+    train(options.out, options.stages, seed=options.seed, device=device, steps=options.steps)
+    return 0
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.command == "train":
-        from minicourt.train import train
-
-        train(options.out, options.stages, seed=options.seed, device=options.device, steps=options.steps)
-        return 0
+        return _train(options, sys.argv[1:] if arguments is None else arguments)
     if options.command == "export":
         from minicourt.train import export
 
