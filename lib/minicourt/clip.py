@@ -8,10 +8,10 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-from courtside.video import VideoWriter
 from tqdm import tqdm
 
 from courtside.masks import encode_rle
+from courtside.video import VideoWriter
 from minicourt.scene import FPS, Scene
 
 __all__ = ["degraded_detections", "render_clip"]
