@@ -1,4 +1,4 @@
-"""Which detections are which tracks, which tracks are false, and which give way: the rules of SAM 3's loop."""
+"""Which detections are which tracks, which tracks are false, which give way: the rules of SAM 3's loop."""
 
 from __future__ import annotations
 
@@ -232,9 +232,6 @@ def suppress(
             later = here[:, None] < here[None] if reverse else here[:, None] > here[None]
             yields = over & later & (here[None] > -1)
             beats = over & later.T & (here[:, None] > -1)
-            if reverse:
-                later_other = here[None] < here[:, None]
-                beats = over & later_other & (here[:, None] > -1)
             gives_way[group] = yields.any(axis=1) | beats.any(axis=0)
     gone = ~inside.flatten(1).any(1).cpu().numpy() | gives_way
     for track, was, is_gone in zip(tracks, last.tolist(), gone.tolist(), strict=True):
@@ -245,7 +242,7 @@ def suppress(
 
 
 def keep_apart(masks: torch.Tensor, tracks: Sequence[Track]) -> torch.Tensor:
-    """Mask logits (T, h, w) in which masks that lose most of their pixels to others of the prompt are gone."""
+    """Mask logits (T, h, w) without the masks that lose most of their pixels to others of the prompt."""
     masks = masks.clone()
     for group in _groups(tracks):
         if len(group) > 1:

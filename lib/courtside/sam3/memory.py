@@ -95,9 +95,7 @@ class MemoryBank:
         before = max((at for at in self.conditioning if at < frame), default=None)
         after = min((at for at in self.conditioning if at >= frame), default=None)
         chosen = [at for at in (before, after) if at is not None]
-        rest = sorted(
-            (at for at in self.conditioning if at not in chosen), key=lambda at: abs(at - frame)
-        )
+        rest = sorted((at for at in self.conditioning if at not in chosen), key=lambda at: abs(at - frame))
         chosen += rest[: limit - len(chosen)]
         others = {at: memory for at, memory in self.conditioning.items() if at not in chosen}
         return {at: self.conditioning[at] for at in chosen}, others

@@ -13,7 +13,7 @@ from transformers.models.sam3_tracker_video import modeling_sam3_tracker_video a
 
 from courtside.sam3.memory import Recall
 
-__all__ = ["Features", "Network", "Prompt", "Proposals", "Propagated"]
+__all__ = ["Features", "Network", "Prompt", "Propagated", "Proposals"]
 
 _ABSENT = -1024.0  # logit of every pixel where the tracker finds its object absent
 _MASK_SCALE, _MASK_BIAS = 20.0, -10.0  # a given mask as logits: -10 outside, 10 inside
@@ -260,7 +260,9 @@ class Network:
         pointers = self._decode(features, features.top, sparse, dense, several=True).pointers
         return given * _MASK_SCALE + _MASK_BIAS, self._pointer(pointers, inside.flatten(1).any(1))
 
-    def encode(self, features: Features, masks: torch.Tensor, there: torch.Tensor, sure: bool) -> torch.Tensor:
+    def encode(
+        self, features: Features, masks: torch.Tensor, there: torch.Tensor, sure: bool
+    ) -> torch.Tensor:
         """Memories, bfloat16 (N, g * g, M), of objects with mask logits (N, 1, ., .).
 
         ``there``, bool (N,), says which objects are in the frame. A mask that is ``sure``, as given ones

@@ -1,0 +1,361 @@
+"""SAM 3 over a video of any length: one frame at a time, all objects together, nothing kept for nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from courtside import masks as mask_tools
+from courtside.errors import DeviceError
+from courtside.sam3.association import (
+    Match,
+    Rules,
+    Track,
+    associate,
+    judge,
+    keep_apart,
+    overlaps,
+    suppress,
+    tidy,
+)
+from courtside.sam3.memory import Limits, Memory
+from courtside.sam3.network import Features, Network, Propagated, Proposals
+
+__all__ = ["Engine", "FrameMasks", "State", "full_size"]
+
+
+@dataclass(frozen=True, slots=True)
+class FrameMasks:
+    """The objects of one frame, by ascending ``object_id`` (from 1).
+
+    ``masks`` are logits (h, w) on the model's mask grid. ``scores`` are the detector's when the object
+    was found, ``tracker_scores`` the tracker's in this frame, both in [0, 1]. ``prompts`` counts from 0.
+    """
+
+    frame: int
+    object_ids: tuple[int, ...] = ()
+    prompts: tuple[int, ...] = ()
+    scores: tuple[float, ...] = ()
+    tracker_scores: tuple[float, ...] = ()
+    masks: tuple[torch.Tensor, ...] = ()
+
+    def without(self, object_ids: set[int]) -> FrameMasks:
+        """The same frame, the objects ``object_ids`` left out."""
+        kept = [i for i, number in enumerate(self.object_ids) if number not in object_ids]
+        if len(kept) == len(self.object_ids):
+            return self
+        columns = (self.object_ids, self.prompts, self.scores, self.tracker_scores, self.masks)
+        return FrameMasks(self.frame, *(tuple(column[i] for i in kept) for column in columns))
+
+
+@dataclass(slots=True)
+class State:
+    """All that following a video carries from one frame to the next: plain numbers and tensors.
+
+    ``waiting`` are frames whose objects hotstart may still take back. Ids rise and are never used again.
+    """
+
+    reverse: bool = False
+    next_id: int = 1
+    tracks: list[Track] = field(default_factory=list)
+    waiting: list[FrameMasks] = field(default_factory=list)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors held."""
+        shown = {mask.untyped_storage().data_ptr(): mask for frame in self.waiting for mask in frame.masks}
+        return sum(mask.untyped_storage().nbytes() for mask in shown.values()) + sum(
+            track.memory.nbytes for track in self.tracks
+        )
+
+
+class Engine:
+    """Follows what fits ``prompts`` with one ``Sam3VideoModel`` (its weights may be shared with others).
+
+    ``frame_count`` is the length of the video. ``rules`` are the model's own by default. ``batch`` is how
+    many objects are computed together; it is halved when memory runs out, and then the memories of objects
+    move to the CPU.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        prompts: Sequence[tuple[torch.Tensor, torch.Tensor]],
+        frame_count: int,
+        *,
+        rules: Rules | None = None,
+        batch: int | None = None,
+        reverse: bool = False,
+    ) -> None:
+        self.network = Network(model, frame_count)
+        self.rules = Rules.of(model) if rules is None else rules
+        tracker = self.network.tracker
+        self.limits = Limits(
+            tracker.config.max_cond_frame_num,
+            tracker.num_maskmem,
+            self.network.pointers,
+            self.rules.every_pointer,
+        )
+        self.batch = batch or (4 if self.network.device.type == "cpu" else 64)
+        self.state = State(reverse)
+        self._home = self.network.device
+        with torch.inference_mode():
+            self._prompts = [self.network.prompt(ids, mask) for ids, mask in prompts]
+
+    def run(self, frames: Iterable[tuple[int, torch.Tensor]]) -> Iterator[FrameMasks]:
+        """Yield the objects of each frame, in the order of ``frames``, which run backward if the state does.
+
+        ``frames`` gives numbers and pixels, (3, side, side) in the model's number format. Results come
+        ``hotstart_delay`` frames late, without the objects that hotstart has taken back until then. Raises
+        :class:`DeviceError` when memory runs out with one object at a time.
+        """
+        for number, pixels in frames:
+            self.step(number, pixels)
+            if len(self.state.waiting) >= max(1, self.rules.hotstart_delay):
+                yield self.state.waiting.pop(0)
+        while self.state.waiting:
+            yield self.state.waiting.pop(0)
+
+    @torch.inference_mode()
+    def step(self, number: int, pixels: torch.Tensor) -> None:
+        """Go on by one frame; its objects are added to the state's ``waiting``."""
+        state, rules, tracks = self.state, self.rules, self.state.tracks
+        features = self.network.features(pixels.to(self.network.device, self.network.dtype))
+        found, found_by = self._detect(features)
+        raw = self._propagate(features, number)
+        masks = tidy(raw.masks, rules.fill_hole_area)
+        scores = found.scores.float().cpu().numpy()
+
+        visible = (masks > 0).flatten(1).any(1).cpu().numpy()
+        same_prompt = found_by[:, None] == np.array([track.prompt for track in tracks], int)[None]
+        match = associate(overlaps(found.masks > 0, masks > 0), same_prompt, scores, visible, rules)
+        removed, hidden = judge(tracks, match, number, state.reverse, rules)
+        confirmed = self._confirmed(number, match, raw.scores)
+        if tracks:
+            masks = suppress(masks, tracks, removed, number, state.reverse, rules)
+            self._remember(features, number, masks, raw, found, confirmed, removed, bool(match.new))
+        born = self._begin(features, number, found, found_by, scores, match.new)
+
+        shown = self._show(number, masks, raw, found, match, confirmed, removed, born)
+        state.tracks = [track for track in tracks if track.object_id not in removed] + born
+        state.waiting.append(shown.without(hidden))
+        if removed and rules.hotstart_delay > 0:
+            state.waiting = [frame.without(removed) for frame in state.waiting]
+        for track in state.tracks:
+            track.memory.prune(number, state.reverse, self.limits)
+
+    def _detect(self, features: Features) -> tuple[Proposals, np.ndarray]:
+        """The detections of all prompts, and the prompt of each."""
+        kept, prompts = [], []
+        for index, prompt in enumerate(self._prompts):
+            proposals = self.network.detect(features, prompt)
+            likely = proposals.scores > self.rules.score_threshold_detection
+            masks, scores = proposals.masks[likely], proposals.scores[likely]
+            if self.rules.det_nms_thresh > 0 and len(scores) > 1:
+                ious = overlaps(masks > 0, masks > 0)
+                best = mask_tools.nms(ious, scores.float().cpu().numpy(), self.rules.det_nms_thresh)
+                order = torch.from_numpy(np.sort(best)).to(masks.device)
+                masks, scores = masks[order], scores[order]
+            kept.append((masks, scores))
+            prompts += [index] * len(scores)
+        masks, scores = (torch.cat(column) for column in zip(*kept, strict=True))
+        return Proposals(masks, scores), np.array(prompts, int)
+
+    def _propagate(self, features: Features, number: int) -> Propagated:
+        """All objects in the new frame, computed in groups of equal memory."""
+        tracks, network = self.state.tracks, self.network
+        side, width = network.mask_side, network.tracker.hidden_dim
+        like = {"dtype": network.dtype, "device": network.device}
+        result = Propagated(
+            torch.zeros(len(tracks), side, side, **like),
+            torch.zeros(len(tracks), **like),
+            torch.zeros(len(tracks), width, **like),
+        )
+        recalls = [track.memory.recall(number, self.state.reverse, self.limits) for track in tracks]
+        groups: dict[tuple[int, int], list[int]] = {}
+        for index, recall in enumerate(recalls):
+            groups.setdefault(recall.size, []).append(index)
+        for group in groups.values():
+
+            def work(part: list[int]) -> None:
+                some = network.propagate(features, [recalls[index] for index in part])
+                result.masks[part], result.scores[part] = some.masks, some.scores
+                result.pointers[part] = some.pointers
+
+            self._in_batches(work, group, number)
+        return result
+
+    def _confirmed(self, number: int, match: Match, scores: torch.Tensor) -> dict[int, int]:
+        """Tracks (by index) that this frame reconditions, with the detection that confirms each."""
+        every = self.rules.recondition_every_nth_frame
+        if every <= 0 or number % every or not match.confirmed:
+            return {}
+        sure = (scores > self.rules.high_conf_thresh).cpu().numpy()
+        return {index: found for index, found in match.confirmed.items() if sure[index]}
+
+    def _remember(
+        self,
+        features: Features,
+        number: int,
+        masks: torch.Tensor,
+        raw: Propagated,
+        found: Proposals,
+        confirmed: dict[int, int],
+        removed: set[int],
+        births: bool,
+    ) -> None:
+        """Encode what each track is to remember of this frame; confirmed ones as a conditioning frame."""
+        tracks = self.state.tracks
+        if not self.rules.recondition_on_trk_masks and confirmed:
+            masks = masks.clone()
+            for index, other in confirmed.items():
+                mask = found.masks[other]
+                masks[index] = (mask >= 0.5) if self.rules.boolean_reconditioning else mask
+        settled = keep_apart(masks, tracks)
+        there = (settled > 0).flatten(1).any(1)
+        kept = [index for index, track in enumerate(tracks) if track.object_id not in removed]
+        rewritten = []
+        if births and self.rules.births_rewrite_memories:
+            rewritten = [index for index in kept if index not in confirmed]
+            kept = [index for index in kept if index in confirmed]
+
+        def store(part: list[int], memories: torch.Tensor) -> None:
+            for index, features_of_one in zip(part, memories, strict=True):
+                bank = tracks[index].memory
+                frames = bank.conditioning if index in confirmed else bank.tracked
+                frames[number] = Memory.of(features_of_one, raw.pointers[index])
+
+        def work(part: list[int]) -> None:
+            store(part, self.network.encode(features, settled[part][:, None], there[part], sure=False))
+
+        def rewrite(part: list[int]) -> None:
+            large = self.network.enlarge(raw.masks[part])
+            store(part, self.network.encode(features, large, raw.scores[part] > 0, sure=True))
+
+        self._in_batches(work, kept, number)
+        self._in_batches(rewrite, rewritten, number)
+
+    def _begin(
+        self,
+        features: Features,
+        number: int,
+        found: Proposals,
+        found_by: np.ndarray,
+        scores: np.ndarray,
+        new: list[int],
+    ) -> list[Track]:
+        """New tracks of the detections ``new``, with this frame as their conditioning frame."""
+        born = {
+            index: Track(
+                object_id=self.state.next_id + place,
+                prompt=int(found_by[index]),
+                score=float(scores[index]),
+                first_frame=number,
+                keep_alive=self.rules.init_trk_keep_alive,
+            )
+            for place, index in enumerate(new)
+        }
+
+        def work(part: list[int]) -> None:
+            inside = found.masks[part] >= 0.5
+            masks, pointers = self.network.begin(features, inside)
+            memories = self.network.encode(features, masks, inside.flatten(1).any(1), sure=True)
+            for index, memory, pointer in zip(part, memories, pointers, strict=True):
+                born[index].memory.conditioning[number] = Memory.of(memory, pointer)
+
+        self._in_batches(work, new, number)
+        self.state.next_id += len(new)
+        return list(born.values())
+
+    def _show(
+        self,
+        number: int,
+        masks: torch.Tensor,
+        raw: Propagated,
+        found: Proposals,
+        match: Match,
+        confirmed: dict[int, int],
+        removed: set[int],
+        born: list[Track],
+    ) -> FrameMasks:
+        """What this frame shows: tracks as settled, confirmed ones and new ones as detected."""
+        tracks = self.state.tracks
+        stay = [index for index, track in enumerate(tracks) if track.object_id not in removed]
+        likely = raw.scores.sigmoid().tolist()
+        of = stay
+        if removed and self.rules.shifted_after_removal:
+            of = list(range(len(stay)))
+        shown = [
+            (tracks[index], found.masks[confirmed[index]] if index in confirmed else masks[at], likely[at])
+            for index, at in zip(stay, of, strict=True)
+        ]
+        begun = tidy(found.masks[match.new], self.rules.fill_hole_area)
+        shown += [(track, mask, track.score) for track, mask in zip(born, begun, strict=True)]
+        if removed and self.rules.shifted_after_removal:
+            # The scores of the last tracks, left over by the shift, land on the first new ones.
+            late = range(len(stay), min(len(likely), len(shown)))
+            for at in late:
+                shown[at] = (*shown[at][:2], likely[at])
+        return FrameMasks(
+            number,
+            tuple(track.object_id for track, _, _ in shown),
+            tuple(track.prompt for track, _, _ in shown),
+            tuple(track.score for track, _, _ in shown),
+            tuple(score for _, _, score in shown),
+            tuple(mask for _, mask, _ in shown),
+        )
+
+    def _in_batches(self, work: Callable[[list[int]], None], indices: list[int], number: int) -> None:
+        """Do ``work`` for all ``indices`` in batches, smaller ones when memory runs out."""
+        start = 0
+        while start < len(indices):
+            part = indices[start : start + self.batch]
+            try:
+                work(part)
+                start += len(part)
+            except torch.OutOfMemoryError as error:
+                if len(part) > 1:
+                    self.batch = len(part) // 2
+                elif self._home.type != "cpu":
+                    self._home = torch.device("cpu")
+                else:
+                    raise DeviceError(
+                        f"{self.network.device} ran out of memory in frame {number} with one object at a"
+                        " time: use fewer prompts, or --device cpu"
+                    ) from error
+                self._free()
+
+    def _free(self) -> None:
+        if self._home != self.network.device:
+            for track in self.state.tracks:
+                track.memory.move_to(self._home)
+        if self.network.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def full_size(shown: FrameMasks, height: int, width: int) -> tuple[list[int], np.ndarray]:
+    """Masks at the size of the video: positions in ``shown`` and bool (N, height, width).
+
+    Objects without a pixel are left out. Of two objects of one prompt, a pixel belongs to the one whose
+    tracker score is higher.
+    """
+    if not shown.masks:
+        return [], np.zeros((0, height, width), bool)
+    # Interpolating bfloat16 logits would make the outline of a mask coarse.
+    logits = torch.stack(shown.masks)[:, None].float()
+    masks = torch.nn.functional.interpolate(logits, size=(height, width), mode="bilinear")[:, 0] > 0
+    kept = masks.flatten(1).any(1).nonzero()[:, 0].tolist()
+    masks = masks[kept]
+    prompts = [shown.prompts[index] for index in kept]
+    scores = torch.tensor([shown.tracker_scores[index] for index in kept], device=masks.device)
+    for prompt in set(prompts):
+        group = [index for index, other in enumerate(prompts) if other == prompt]
+        if len(group) > 1:
+            claims = torch.where(masks[group], scores[group, None, None], 0.0)
+            own = torch.arange(len(group), device=masks.device)[:, None, None]
+            masks[group] &= claims.argmax(0)[None] == own
+    return kept, masks.cpu().numpy()
