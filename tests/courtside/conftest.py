@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -125,3 +128,14 @@ def random_sam3(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Sam3VideoModel(config).save_pretrained(folder)
     _processor().save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def stock_loop(repository: Path) -> ModuleType:
+    """The module that runs transformers' own loop, which the benchmarks use too."""
+    spec = importlib.util.spec_from_file_location("stock_loop", repository / "benchmarks" / "stock.py")
+    module = importlib.util.module_from_spec(spec)
+    # Its dataclass looks itself up there.
+    sys.modules["stock_loop"] = module
+    spec.loader.exec_module(module)
+    return module

@@ -270,19 +270,17 @@ def sam3_run(random_sam3, video):
 
 
 @pytest.fixture(scope="module")
-def stock(random_sam3, video):
+def stock(random_sam3, video, stock_loop):
     """The same by transformers' documented calls alone, all frames preprocessed first, as in its manual."""
     import torch
     from transformers import Sam3VideoModel, Sam3VideoProcessor
-
-    from courtside.sam3.stock import _mask_kernel
 
     model = Sam3VideoModel.from_pretrained(random_sam3).eval()
     processor = Sam3VideoProcessor.from_pretrained(random_sam3)
     frames = np.stack([frame.image for frame in video.frames()])
     session = processor.init_video_session(video=frames, dtype=torch.float32)
     processor.add_text_prompt(session, ["player in white", "referee"])
-    with _mask_kernel():
+    with stock_loop.mask_kernel():
         shown = [
             processor.postprocess_outputs(session, output)
             for output in model.propagate_in_video_iterator(session)
@@ -351,27 +349,26 @@ def test_sam3_settings_say_what_shaped_the_result(sam3_run, random_sam3):
     assert unloaded == {"model": str(random_sam3), "device": "auto"}
 
 
-def test_sam3_lends_its_kernel_only_while_it_works(random_sam3, video):
+def test_sam3_leaves_transformers_as_it_was(random_sam3, video):
     from transformers.models.sam3_video import modeling_sam3_video as modeling
 
     before = modeling.cv_utils_kernel
     frames = make_tracker("sam3", model=random_sam3, device="cpu").track(video, ["referee"], progress=False)
     next(frames)
-    assert modeling.cv_utils_kernel is before
     frames.close()
+    assert modeling.cv_utils_kernel is before
 
 
-def test_our_kernel_does_what_transformers_asks_of_its_own():
+def test_our_kernel_does_what_transformers_asks_of_its_own(stock_loop):
     import torch
     from transformers.models.sam3_video import modeling_sam3_video as modeling
 
     from courtside.masks import fill_holes, mask_iou, nms, remove_sprinkles
-    from courtside.sam3.stock import _mask_kernel
 
     rng = np.random.default_rng(0)
     smooth = np.stack([cv2.GaussianBlur(rng.normal(size=(25, 31)), (3, 3), 0) for _ in range(9)])
     logits, scores = torch.from_numpy(smooth), torch.from_numpy(rng.random(9))
-    with _mask_kernel():
+    with stock_loop.mask_kernel():
         filled = modeling.fill_holes_in_mask_scores(logits[:, None], max_area=5)[:, 0] > 0
         kept = modeling.nms_masks(scores, logits, prob_threshold=0.3, iou_threshold=0.3)
     wanted = remove_sprinkles(fill_holes(smooth > 0, 5), 5)
@@ -422,22 +419,34 @@ def test_sam3_says_why_it_can_not_start(video, random_sam3):
         make_tracker("sam3", model=random_sam3, device="tpu").track(video, ["referee"])
 
 
-def test_sam3_reads_each_frame_once_and_keeps_none(random_sam3, video):
+def test_sam3_prepares_each_frame_as_the_processor_prepares_all(random_sam3, video):
     from courtside.device import choose_device
-    from courtside.sam3.stock import _Frames
+    from courtside.sam3.tracker import _prepared
     from courtside.sam3.weights import load
 
     device = choose_device("cpu")
     _, processor, _ = load(random_sam3, device)
-    frames = _Frames(video, processor.video_processor, device)
     together = processor.video_processor(
         videos=np.stack([frame.image for frame in video.frames()]), return_tensors="pt"
     ).pixel_values_videos[0]
-    assert len(frames) == 16
-    for index in (0, 0, 1, 2, 3, 2, 9, 10, 15):
-        assert frames[index].equal(together[index])
-    held = [value for value in vars(frames).values() if hasattr(value, "shape")]
-    assert not held
+    alone = list(_prepared(video, processor.video_processor, device))
+    assert [index for index, _ in alone] == list(range(16))
+    assert all(pixels.equal(together[index]) for index, pixels in alone)
+
+
+@pytest.mark.parametrize(("case", "place"), [("the backbone", "features"), ("one object", "propagate")])
+def test_sam3_without_memory_is_one_sentence(case, place, random_sam3, video, monkeypatch):
+    import torch
+
+    from courtside.sam3.network import Network
+
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Network, place, full)
+    frames = make_tracker("sam3", model=random_sam3, device="cpu").track(video, ["referee"], progress=False)
+    with pytest.raises(DeviceError, match=r"cpu ran out of memory .*use fewer prompts, or --device cpu"):
+        list(frames)
 
 
 @pytest.mark.parametrize("name", TRACKERS)

@@ -1,0 +1,164 @@
+"""The tracker ``sam3``: everything that fits a text prompt, followed by our engine."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from courtside import masks
+from courtside.device import Device, choose_device
+from courtside.errors import DeviceError, SettingError
+from courtside.sam3 import weights
+from courtside.sam3.engine import Engine, FrameMasks, full_size
+from courtside.types import Detection, FrameDetections
+
+if TYPE_CHECKING:
+    from courtside.video import Video
+
+__all__ = ["Sam3Tracker"]
+
+
+class Sam3Tracker:
+    """Follows everything that fits one of several text prompts, with masks.
+
+    ``model`` is a ``Sam3VideoModel`` folder or a name on the hub, ``device`` as in
+    :func:`courtside.device.choose_device`. The model's own settings (thresholds, hotstart, hole
+    filling) are used as its ``config.json`` has them. Weights load once, when tracking first begins.
+    Memory does not grow with the length of the video.
+    """
+
+    name = "sam3"
+    takes_prompts = True
+
+    def __init__(self, model: str | Path = "facebook/sam3", device: str = "auto") -> None:
+        self._source, self._wanted = str(model), device
+        self._loaded: tuple[Any, Any, Device] | None = None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The model and, once it is loaded, its tracking settings and the device with the reason."""
+        said: dict[str, Any] = {"model": self._source, "device": self._wanted}
+        if self._loaded is not None:
+            model, _, device = self._loaded
+            said |= {"device": str(device.device), "dtype": str(device.dtype).removeprefix("torch.")}
+            said |= {"device_reason": device.reason}
+            own = sorted(vars(model).keys() & model.config.to_dict().keys())
+            said |= {key: getattr(model, key) for key in own if isinstance(getattr(model, key), (int, float))}
+        return said
+
+    def track(
+        self, video: Video, prompts: Sequence[str] = (), *, progress: bool = True
+    ) -> Iterator[FrameDetections]:
+        """Yield each frame's detections, in order, with masks of the frame's size.
+
+        ``class_id`` is the prompt's position and ``class_name`` its text; ``confidence`` is the
+        detector's score when the object was found; ``bbox`` is the tightest around the mask. Frames
+        come ``hotstart_delay`` frames late, so that an object that turns out to be false or a
+        duplicate within that time appears in none of them. Raises :class:`SettingError` for prompts
+        that can't work, :class:`ModelError` where the weights can't be loaded and
+        :class:`DeviceError` when memory runs out.
+        """
+        texts = _check_texts(prompts)
+        if self._loaded is None:
+            self._loaded = weights.load(self._source, choose_device(self._wanted))
+        model, processor, device = self._loaded
+        encoded = _encode(processor.tokenizer, texts, model.config.detector_config.text_config)
+        return self._track(video, texts, encoded, model, processor, device, progress)
+
+    def _track(
+        self,
+        video: Video,
+        texts: list[str],
+        encoded: list[Any],
+        model: Any,
+        processor: Any,
+        device: Device,
+        progress: bool,
+    ) -> Iterator[FrameDetections]:
+        prompts = [(tokens["input_ids"], tokens["attention_mask"]) for tokens in encoded]
+        engine = Engine(model, prompts, video.frame_count)
+        outputs = engine.run(_prepared(video, processor.video_processor, device))
+        found, count = False, 0
+        options = {} if progress else {"disable": True}
+        with tqdm(total=video.frame_count, desc=self.name, unit="frame", **options) as bar:
+            while (shown := self._next(outputs, count, device)) is not None:
+                frame = _to_detections(shown, video, texts)
+                found |= bool(frame.detections)
+                count += 1
+                bar.update()
+                yield frame
+        if not found:
+            named = ", ".join(map(repr, texts))
+            warnings.warn(f"no players found in {video.name}: nothing fits {named}", stacklevel=2)
+
+    def _next(self, outputs: Iterator[FrameMasks], count: int, device: Device) -> FrameMasks | None:
+        try:
+            return next(outputs, None)
+        except torch.OutOfMemoryError as error:
+            raise DeviceError(
+                f"{device.device} ran out of memory after frame {count}: use fewer prompts, or --device cpu"
+            ) from error
+
+
+def _check_texts(prompts: Sequence[str]) -> list[str]:
+    if isinstance(prompts, str):
+        raise SettingError(f"prompts must be a list of texts, not the single text {prompts!r}")
+    texts = [str(prompt).strip() for prompt in prompts]
+    if not texts:
+        raise SettingError('the tracker sam3 needs to know what to follow: --prompt "player in white"')
+    if "" in texts:
+        raise SettingError('a prompt is empty: say what to follow, such as --prompt "player in white"')
+    return texts
+
+
+def _encode(tokenizer: Any, texts: list[str], text_config: Any) -> list[Any]:
+    """Each text as padded token ids and attention mask, int64 [1, limit]."""
+    limit = min(text_config.max_position_embeddings, tokenizer.model_max_length)
+    encoded, seen = [], {}
+    for text in texts:
+        tokens = tokenizer(text, padding="max_length", max_length=limit, return_tensors="pt")
+        length = tokens["input_ids"].shape[1]
+        if length > limit:
+            raise SettingError(
+                f"the prompt {text!r} is too long: it makes {length} tokens and this model takes {limit}"
+            )
+        # The tokenizer ignores case and spacing, so texts that differ may still be the same prompt.
+        same = seen.setdefault(tuple(tokens["input_ids"][0].tolist()), text)
+        if len(seen) <= len(encoded):
+            raise SettingError(f"the prompts {same!r} and {text!r} are the same to this model: leave one out")
+        encoded.append(tokens)
+    return encoded
+
+
+def _prepared(video: Video, processor: Any, device: Device) -> Iterator[tuple[int, torch.Tensor]]:
+    """Numbers and pixels (3, side, side), in the model's number format, of frames decoded ahead."""
+    for index, _, image in video.frames():
+        clip = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
+        prepared = processor(videos=[clip], device=device.device, return_tensors="pt")
+        yield index, prepared.pixel_values_videos[0, 0].to(device.device, device.dtype)
+
+
+def _to_detections(shown: FrameMasks, video: Video, texts: list[str]) -> FrameDetections:
+    kept, stack = full_size(shown, video.height, video.width)
+    detections = []
+    for index, mask in zip(kept, stack, strict=True):
+        box = masks.mask_to_box(mask)
+        if box is None:
+            continue
+        detections.append(
+            Detection(
+                bbox=box,
+                confidence=min(max(shown.scores[index], 0.0), 1.0),
+                class_id=shown.prompts[index],
+                class_name=texts[shown.prompts[index]],
+                tracking_id=shown.object_ids[index],
+                mask=mask,
+            )
+        )
+    return FrameDetections(shown.frame, float(video.times_s[shown.frame]), tuple(detections))
