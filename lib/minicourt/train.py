@@ -35,6 +35,9 @@ __all__ = ["STAGES", "Stage", "Trainer", "export", "learning_rate", "train"]
 SAVE_EVERY_S = 180.0
 MEASURE_EVERY_S = 900.0
 LOG_EVERY = 25
+# Muon's orthogonal steps bear larger rates than AdamW's: over 110 steps of ``see`` the loss fell to 9.35 with
+# AdamW alone, with Muon to 9.18 at its rate, 8.91 at 3, 8.48 at 6 and 8.40 at 12 times that.
+MATRIX_RATE = 8.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +56,8 @@ class Stage:
 
 
 STAGES = {
-    "see": Stage("see", 500, 16, 3, 8e-4, 60, floor=0.3, clip=1.0),
-    "detect": Stage("detect", 8000, 8, 3, 5e-4, 150),
+    "see": Stage("see", 400, 16, 3, 8e-4, 40, floor=0.3, clip=1.0),
+    "detect": Stage("detect", 6000, 8, 3, 5e-4, 100),
     "follow": Stage("follow", 3000, 2, 0, 6e-4, 100, clip=2.0),
 }
 
@@ -93,7 +96,7 @@ def _optimizers(named: dict[str, nn.Parameter]) -> list[torch.optim.Optimizer]:
     def scale(name: str) -> float:
         return 0.6 if "detr_decoder" in name or "dot_product" in name else 1.0
 
-    muon = [{"params": [p], "scale": scale(n)} for n, p in matrices.items()]
+    muon = [{"params": [p], "scale": MATRIX_RATE * scale(n)} for n, p in matrices.items()]
     adam = [
         {"params": [p], "scale": scale(n), "weight_decay": 0.02 if p.ndim == 4 else 0.0}
         for n, p in rest.items()
