@@ -4,35 +4,41 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import pytest
 
+if TYPE_CHECKING:
+    from transformers import Sam3VideoModel
+
 SIDE, PATCH = 112, 14
-GRID = SIDE // PATCH
 WIDTH = 128
 TOKENS = 32
 
 
-def _config():
+def _config(side: int = SIDE, patch: int = PATCH, layers: int = 2):
+    """A configuration for frames of ``side`` pixels; ``layers`` of the backbone, heads and memory fuser."""
     from transformers import Sam3VideoConfig
 
+    grid = side // patch
     vision = {
         "model_type": "sam3_vision_model",
         "fpn_hidden_size": WIDTH,
-        "backbone_feature_sizes": [[GRID * scale] * 2 for scale in (4, 2, 1)],
+        "backbone_feature_sizes": [[grid * scale] * 2 for scale in (4, 2, 1)],
         "backbone_config": {
             "model_type": "sam3_vit_model",
             "hidden_size": 64,
             "intermediate_size": 96,
-            "num_hidden_layers": 2,
+            "num_hidden_layers": layers,
             "num_attention_heads": 2,
-            "image_size": SIDE,
-            "pretrain_image_size": SIDE,
-            "patch_size": PATCH,
+            "image_size": side,
+            "pretrain_image_size": side,
+            "patch_size": patch,
             "window_size": 4,
-            "global_attn_indexes": [1],
+            "global_attn_indexes": [layers - 1],
         },
     }
     text = {
@@ -61,11 +67,12 @@ def _config():
     tracker = {
         "model_type": "sam3_tracker_video",
         "vision_config": vision,
-        "image_size": SIDE,
-        "prompt_encoder_config": {"hidden_size": WIDTH, "image_size": SIDE, "patch_size": PATCH},
+        "image_size": side,
+        "prompt_encoder_config": {"hidden_size": WIDTH, "image_size": side, "patch_size": patch},
         "mask_decoder_config": {
             "hidden_size": WIDTH,
             "mlp_dim": 128,
+            "num_hidden_layers": layers,
             "num_attention_heads": 4,
             "iou_head_hidden_dim": WIDTH,
         },
@@ -74,14 +81,15 @@ def _config():
         "memory_attention_feed_forward_hidden_size": 128,
         "memory_attention_dropout": 0.0,
         "memory_attention_rope_dropout": 0.0,
-        "memory_attention_rope_feat_sizes": [GRID, GRID],
+        "memory_attention_rope_feat_sizes": [grid, grid],
         "memory_encoder_hidden_size": WIDTH,
         "memory_encoder_output_channels": 64,
         "mask_downsampler_embed_dim": WIDTH,
+        "memory_fuser_num_layers": layers,
         "memory_fuser_embed_dim": WIDTH,
         "memory_fuser_intermediate_dim": 128,
     }
-    return Sam3VideoConfig(detector_config=detector, tracker_config=tracker, low_res_mask_size=4 * GRID)
+    return Sam3VideoConfig(detector_config=detector, tracker_config=tracker, low_res_mask_size=4 * grid)
 
 
 def _processor():
@@ -139,3 +147,46 @@ def stock_loop(repository: Path) -> ModuleType:
     sys.modules["stock_loop"] = module
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def lively_sam3() -> Callable[..., Sam3VideoModel]:
+    """Builds SAM 3 video models of random weights loud enough to give each object a mask of its own.
+
+    Called with a seed, ``gain`` and ``bias`` of the head that finds objects there or absent, and settings of
+    ``config.json``. They take 32 x 32 pixels, so they are fast, and compute in float64, so that two loops
+    differ only where they do different things.
+    """
+    import torch
+    from torch import nn
+    from transformers import Sam3VideoModel
+
+    def build(seed: int, gain: float = 1.0, bias: float = 0.0, **settings) -> Sam3VideoModel:
+        torch.manual_seed(seed)
+        config = _config(side=32, patch=8, layers=1)
+        for name, value in settings.items():
+            setattr(config, name, value)
+        model = Sam3VideoModel(config).eval()
+        for module in model.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+            elif isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+                nn.init.kaiming_uniform_(module.weight, a=1)
+            elif isinstance(module, nn.Embedding):
+                nn.init.normal_(module.weight)
+        tracker = model.tracker_model
+        silent = ("no_memory_embedding", "memory_temporal_positional_encoding", "no_object_pointer")
+        with torch.no_grad():
+            for name in (*silent, "occlusion_spatial_embedding_parameter"):
+                nn.init.normal_(getattr(tracker, name), std=0.5)
+            tracker.mask_downsample.weight.fill_(10 / 16)
+            tracker.mask_downsample.bias.fill_(-5)
+            tracker.memory_encoder.mask_downsampler.final_conv.weight.mul_(4)
+            for layer in tracker.memory_encoder.memory_fuser.layers:
+                layer.scale.fill_(0.3)
+            head = tracker.mask_decoder.pred_obj_score_head.proj_out
+            head.weight.mul_(gain)
+            head.bias.add_(bias)
+        return model.double()
+
+    return build

@@ -1,0 +1,457 @@
+"""The engine against transformers' own loop: the same answers, bounded memory, and where that loop errs."""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from transformers.models.sam3_video import modeling_sam3_video as modeling
+
+from courtside.errors import DeviceError
+from courtside.sam3 import engine as engine_module
+from courtside.sam3.association import Rules
+from courtside.sam3.engine import Engine, FrameMasks, State, full_size
+from courtside.sam3.memory import Limits, Memory, MemoryBank
+from courtside.sam3.network import Propagated, Proposals
+
+HEIGHT, WIDTH = 90, 160
+SETTINGS = {
+    "score_threshold_detection": 0.3,
+    "new_det_thresh": 0.35,
+    "det_nms_thresh": 0.5,
+    "assoc_iou_thresh": 0.05,
+    "trk_assoc_iou_thresh": 0.3,
+    "hotstart_delay": 6,
+    "hotstart_unmatch_thresh": 4,
+    "hotstart_dup_thresh": 3,
+    "fill_hole_area": 4,
+    "recondition_every_nth_frame": 2,
+    "high_conf_thresh": 0.3,
+    "high_iou_thresh": 0.05,
+    "suppress_overlapping_based_on_recent_occlusion_threshold": 0.2,
+    "suppress_unmatched_only_within_hotstart": False,
+    "init_trk_keep_alive": 1,
+    "max_trk_keep_alive": 2,
+}
+
+
+def moving_discs(count: int, seed: int, side: int = 32) -> list[torch.Tensor]:
+    """Coloured discs that wander, come and go: float64 (3, side, side) each."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:side, :side]
+    phase, speed = rng.uniform(0, 6.28, (5, 2)), rng.uniform(0.05, 0.25, (5, 2))
+    color, radius = rng.uniform(-2, 2, (5, 3)), rng.uniform(side * 0.08, side * 0.2, 5)
+    start = rng.integers(0, 200, 5)
+    frames = []
+    for time in range(count):
+        image = np.zeros((3, side, side), np.float32)
+        for disc in range(5):
+            if (time + start[disc]) % 60 <= 45:
+                at = side / 2 * (1 + 0.8 * np.sin(phase[disc] + speed[disc] * time))
+                image[:, (x - at[0]) ** 2 + (y - at[1]) ** 2 < radius[disc] ** 2] = color[disc][:, None]
+        frames.append(torch.from_numpy(image).double())
+    return frames
+
+
+def prompts(count: int = 2) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Made-up texts as token ids and masks."""
+    made = []
+    for number in range(count):
+        generator = torch.Generator().manual_seed(number + 1)
+        ids = torch.randint(0, 500, (1, 32), generator=generator)
+        ids[0, 0], ids[0, 8:] = 512, 513
+        made.append((ids, (torch.arange(32) < 9).long()[None]))
+    return made
+
+
+@dataclass
+class Followed:
+    """What a loop showed, by frame: object ids from 0, scores, tracker scores, masks."""
+
+    frames: dict[int, tuple[list[int], list[float], list[float], np.ndarray]]
+
+    def ids(self) -> list[list[int]]:
+        return [shown[0] for shown in self.frames.values()]
+
+
+def by_engine(engine: Engine, frames: list[torch.Tensor]) -> Followed:
+    order = range(len(frames))[:: -1 if engine.state.reverse else 1]
+    found = {}
+    for shown in engine.run((number, frames[number]) for number in order):
+        kept, masks = full_size(shown, HEIGHT, WIDTH)
+        whole = [place for place, mask in enumerate(masks) if mask.any()]
+        kept = [kept[place] for place in whole]
+        found[shown.frame] = (
+            [shown.object_ids[index] - 1 for index in kept],
+            [shown.scores[index] for index in kept],
+            [shown.tracker_scores[index] for index in kept],
+            masks[whole],
+        )
+    return Followed(found)
+
+
+def by_stock(stock_loop, model, frames: list[torch.Tensor], reverse: bool = False) -> tuple[Followed, object]:
+    session = stock_loop.session_of(model, dict(enumerate(frames)), prompts(), HEIGHT, WIDTH)
+    found = {
+        shown.frame: (shown.object_ids, shown.scores, shown.tracker_scores, shown.masks)
+        for shown in stock_loop.follow(model, session, reverse=reverse)
+    }
+    return Followed(found), session
+
+
+def assert_same(ours: Followed, stock: Followed) -> int:
+    """Both showed the same; returns how many masks were compared."""
+    assert list(ours.frames) == list(stock.frames)
+    assert ours.ids() == stock.ids()
+    compared = 0
+    for own, wanted in zip(ours.frames.values(), stock.frames.values(), strict=True):
+        assert own[1] == pytest.approx(wanted[1], abs=1e-3)
+        assert own[2] == pytest.approx(wanted[2], abs=1e-3)
+        for mask, other in zip(own[3], wanted[3], strict=True):
+            assert np.mean(mask != other) < 0.001
+            compared += 1
+    return compared
+
+
+@pytest.fixture
+def events(monkeypatch: pytest.MonkeyPatch) -> Counter:
+    """Counts what the rules decide while the engine runs."""
+    counted: Counter = Counter()
+    judge, suppress, keep_apart = engine_module.judge, engine_module.suppress, engine_module.keep_apart
+
+    def count_judge(tracks, match, number, reverse, rules):
+        counted["birth"] += len(match.new)
+        counted["unmatched"] += len(match.unmatched)
+        counted["occluded"] += len(match.empty)
+        counted["double"] += sum(len(found) > 1 for found in match.tracks_of)
+        counted["confirmed"] += len(match.confirmed)
+        removed, hidden = judge(tracks, match, number, reverse, rules)
+        for track in tracks:
+            if track.object_id in removed:
+                doubled = any(count >= rules.hotstart_dup_thresh for count in track.doubles.values())
+                counted["removed double" if doubled else "removed unmatched"] += 1
+        counted["removal and birth"] += bool(removed) and bool(match.new)
+        counted["hidden"] += len(hidden)
+        return removed, hidden
+
+    def changed(name, rule):
+        def count(masks, *rest):
+            settled = rule(masks, *rest)
+            counted[name] += int((settled != masks).flatten(1).any(1).sum())
+            return settled
+
+        return count
+
+    monkeypatch.setattr(engine_module, "judge", count_judge)
+    monkeypatch.setattr(engine_module, "suppress", changed("suppressed", suppress))
+    monkeypatch.setattr(engine_module, "keep_apart", changed("kept apart", keep_apart))
+    return counted
+
+
+@pytest.fixture(scope="module")
+def model(lively_sam3):
+    return lively_sam3(168, gain=6.0, bias=-2.0, **SETTINGS)
+
+
+DECISIONS = {
+    "birth",
+    "unmatched",
+    "occluded",
+    "double",
+    "confirmed",
+    "removed double",
+    "removed unmatched",
+    "removal and birth",
+    "suppressed",
+    "kept apart",
+    "hidden",
+}
+
+
+@pytest.fixture(scope="module")
+def stock(model, stock_loop):
+    """200 frames forward by transformers' loop: what it showed, its session, and masks it decoded."""
+    decoded: list[int] = []
+    hook = model.tracker_model.mask_decoder.register_forward_hook(
+        lambda *all_: decoded.append(len(all_[2][0]))
+    )
+    followed, session = by_stock(stock_loop, model, moving_discs(200, 168))
+    hook.remove()
+    return followed, session, sum(decoded)
+
+
+@pytest.mark.parametrize(("case", "count", "reverse"), [("forward", 200, False), ("backward", 45, True)])
+def test_the_engine_equals_the_stock_loop(case, count, reverse, model, stock_loop, events, request):
+    frames = moving_discs(count, 168)
+    engine = Engine(model, prompts(), count, rules=Rules.of(model, stock=True), reverse=reverse)
+    engine_decoded: list[int] = []
+    hook = model.tracker_model.mask_decoder.register_forward_hook(
+        lambda *all_: engine_decoded.append(len(all_[2][0]))
+    )
+    ours = by_engine(engine, frames)
+    hook.remove()
+    missing = {name for name in DECISIONS if not events[name]}
+    assert not missing, f"the scenario no longer makes {missing}: {dict(events)}"
+    if reverse:
+        stock, session = by_stock(stock_loop, model, frames, reverse)
+    else:
+        stock, session, decoded = request.getfixturevalue("stock")
+        # It computes all objects again in each frame in which one is born.
+        assert sum(engine_decoded) < decoded
+    assert assert_same(ours, stock) >= count
+    assert session.max_obj_id + 2 == engine.state.next_id
+    # Two prompts, and objects that read more conditioning frames than the four whose memory is read.
+    assert {track.prompt for track in engine.state.tracks} == {0, 1}
+    assert max(len(kept["cond_frame_outputs"]) for kept in session.output_dict_per_obj.values()) > 4
+
+
+# Where transformers' loop is wrong
+
+
+def test_stock_shows_the_mask_of_another_where_hotstart_removes_one(model, stock):
+    """It pairs ids from after the removal with masks from before it: each later one shows its neighbour's."""
+    as_stock = Rules.of(model, stock=True)
+    rules = dataclasses.replace(as_stock, shifted_after_removal=False)
+    engine, removals = Engine(model, prompts(), 200, rules=rules), []
+    judge = engine_module.judge
+
+    def note(tracks, match, number, *rest):
+        decided = judge(tracks, match, number, *rest)
+        removals.extend([number] * bool(decided[0]))
+        return decided
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine_module, "judge", note)
+        ours = by_engine(engine, moving_discs(48, 168))
+    differing = [
+        number
+        for number, (ids, _, _, masks) in list(ours.frames.items())[: 48 - rules.hotstart_delay]
+        if ids != stock[0].frames[number][0] or not np.array_equal(masks, stock[0].frames[number][3])
+    ]
+    assert differing
+    assert set(differing) <= set(removals)
+
+
+def test_stock_reads_pointers_without_bound(model, stock):
+    _, session, _ = stock
+    tracker = model.tracker_model
+    most = tracker.config.max_cond_frame_num + tracker.config.max_object_pointers_in_encoder - 1
+    read = [
+        len(tracker._get_object_pointers(session, index, 200, 200, model.device)[0])
+        for index in range(len(session.obj_ids))
+    ]
+    assert max(read) > most
+    engine = Engine(model, prompts(), 200)
+    by_engine(engine, moving_discs(30, 168))
+    recalls = [track.memory.recall(30, False, engine.limits) for track in engine.state.tracks]
+    assert recalls
+    assert all(len(recall.pointers) <= most for recall in recalls)
+
+
+def test_stock_can_not_decode_two_objects_together(model):
+    network = Engine(model, prompts(1), 9).network
+    tracker = model.tracker_model
+    torch.manual_seed(0)
+    with torch.inference_mode():
+        features = network.features(moving_discs(1, 0)[0])
+        inside = torch.rand(3, 16, 16) > torch.tensor([0.2, 0.5, 0.8])[:, None, None]
+        masks, pointers = network.begin(features, inside)
+        for index in range(3):
+            one, pointer = network.begin(features, inside[index : index + 1])
+            torch.testing.assert_close(masks[index], one[0])
+            torch.testing.assert_close(pointers[index], pointer[0])
+        together = tracker._single_frame_forward(
+            image_embeddings=[each.expand(2, -1, -1, -1) for each in (*features.fine, features.top)]
+        )
+    # One mask for each pair of objects instead of one for each object.
+    assert together.pred_masks.shape[:2] == (2, 2)
+
+
+def test_stock_keeps_duplicates_without_its_kernel(model, stock_loop, monkeypatch):
+    frames = moving_discs(3, 168)
+    monkeypatch.setattr(modeling, "cv_utils_kernel", False)
+    session = stock_loop.session_of(model, dict(enumerate(frames)), prompts(), HEIGHT, WIDTH)
+    for _ in model.propagate_in_video_iterator(session):
+        pass
+    engine = Engine(model, prompts(), 3)
+    by_engine(engine, frames)
+    assert session.max_obj_id + 1 > engine.state.next_id - 1 > 0
+
+
+# Memory
+
+
+@pytest.mark.parametrize("every_pointer", [False, True])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_pruning_drops_only_what_no_later_frame_reads(reverse, every_pointer):
+    rng = np.random.default_rng(3)
+    limits = Limits(conditioning=4, frames=7, pointers=16, every_pointer=every_pointer)
+    for _ in range(20):
+        pruned, whole = MemoryBank(), MemoryBank()
+        order = range(80)[:: -1 if reverse else 1]
+        corrected = set(rng.choice(80, 3, replace=False).tolist())
+        for bank in (pruned, whole):
+            bank.conditioning.update({at: _memory(at) for at in sorted(corrected)})
+            bank.conditioning[order[0]] = _memory(order[0])
+        often = rng.uniform(0, 0.9)
+        for frame in order:
+            read, wanted = (bank.recall(frame, reverse, limits) for bank in (pruned, whole))
+            for own, other in ((read.features, wanted.features), (read.pointers, wanted.pointers)):
+                assert sorted((ago, float(t[0])) for ago, t in own) == sorted(
+                    (ago, float(t[0])) for ago, t in other
+                )
+            conditioning = rng.random() < often
+            for bank in (pruned, whole):
+                if frame not in bank.conditioning:
+                    (bank.conditioning if conditioning else bank.tracked)[frame] = _memory(frame)
+            pruned.prune(frame, reverse, limits)
+        held = [memory for memory in pruned.conditioning.values() if memory.features is not None]
+        assert len(held) <= 4 + 6
+        assert len(pruned.tracked) <= 15
+
+
+def _memory(at: int) -> Memory:
+    return Memory(torch.full((2,), float(at)), torch.full((3,), float(at)))
+
+
+def test_a_memory_holds_no_batch():
+    batch = torch.zeros(10, 6, 4, dtype=torch.bfloat16)
+    memory = Memory.of(batch.transpose(1, 2)[3], torch.zeros(10, 8)[3])
+    assert memory.features.untyped_storage().nbytes() == 6 * 4 * 2
+    assert memory.pointer.untyped_storage().nbytes() == 8 * 4
+    assert memory.features.is_contiguous()
+
+
+class Crowd:
+    """In place of the layers: four blobs that stay, and four that flash, which hotstart removes each time."""
+
+    def __init__(self, real) -> None:
+        self.device, self.dtype, self.tracker, self.mask_side = real.device, torch.float32, real.tracker, 16
+        self.pointers, self._rng = real.pointers, np.random.default_rng(0)
+        self._left = [0] * 4 + [1, 3, 5, 7]
+        self._seen = torch.zeros(8, 16, 16)
+
+    def features(self, pixels: torch.Tensor) -> None:
+        # A blob is there while its count is 0 or 1, of which each flash has one frame of either.
+        self._left[4:] = [left - 1 if left else int(self._rng.integers(8, 11)) for left in self._left[4:]]
+        self._seen = torch.full((8, 16, 16), -5.0)
+        for place, left in enumerate(self._left):
+            if left < 2:
+                self._seen[place, 2 * place : 2 * place + 2, : 4 + left % 4] = 5.0
+
+    def detect(self, features: None, prompt: object) -> Proposals:
+        there = torch.tensor([left < 2 for left in self._left])
+        return Proposals(self._seen[there], torch.full((int(there.sum()),), 0.9))
+
+    def propagate(self, features: None, recalls: list) -> Propagated:
+        # Each object stays in the row of its pointer, whether or not there is something.
+        rows = [int(recall.pointers[0][1][0]) for recall in recalls]
+        masks = self._seen[rows].clone()
+        for index, row in enumerate(rows):
+            masks[index, 2 * row : 2 * row + 2, :3] = 5.0
+        return Propagated(masks, torch.full((len(rows),), 5.0), self._pointers(rows))
+
+    def begin(self, features: None, inside: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        rows = (inside.flatten(1).float().argmax(1) // 32).tolist()
+        return inside[:, None].float(), self._pointers(rows)
+
+    def encode(self, features: None, masks: torch.Tensor, there: torch.Tensor, sure: bool) -> torch.Tensor:
+        return torch.zeros(len(masks), 16, 64, dtype=torch.bfloat16)
+
+    def _pointers(self, rows: list[int]) -> torch.Tensor:
+        pointers = torch.zeros(len(rows), self.tracker.hidden_dim)
+        pointers[:, 0] = torch.tensor(rows, dtype=torch.float32)
+        return pointers
+
+
+def test_the_state_does_not_grow_over_1500_frames(model, events):
+    rules = dataclasses.replace(
+        Rules.of(model), det_nms_thresh=0.9, new_det_thresh=0.5, assoc_iou_thresh=0.3, high_iou_thresh=0.5
+    )
+    engine = Engine(model, prompts(1), 1500, rules=rules)
+    engine.network = Crowd(engine.network)
+    sizes, kept = [], []
+    for shown in engine.run((number, torch.zeros(1)) for number in range(1500)):
+        sizes.append(engine.state.nbytes)
+        kept.append(_numbers(engine.state))
+    assert engine.state.next_id > 300, "hundreds of ids must come and go"
+    assert events["removed unmatched"] > 100
+    assert max(sizes[300:]) <= 1.05 * max(sizes[:300])
+    assert max(kept[300:]) <= 1.1 * max(kept[:300])
+
+
+def _numbers(state: State) -> int:
+    """How many numbers a state carries beside its tensors."""
+    banks = [track.memory for track in state.tracks]
+    return (
+        sum(len(dataclasses.fields(track)) + len(track.doubles) for track in state.tracks)
+        + sum(len(bank.conditioning) + len(bank.tracked) for bank in banks)
+        + sum(1 + 4 * len(frame.object_ids) for frame in state.waiting)
+    )
+
+
+def test_a_saved_state_goes_on_as_if_never_stopped(model):
+    frames = moving_discs(24, 168)
+    whole, first, second = (Engine(model, prompts(), 24) for _ in range(3))
+    wanted = by_engine(whole, frames)
+    early = []
+    for number in range(12):
+        first.step(number, frames[number])
+        if len(first.state.waiting) >= SETTINGS["hotstart_delay"]:
+            early.append(first.state.waiting.pop(0))
+    second.state = pickle.loads(pickle.dumps(first.state))
+    late = list(second.run((number, frames[number]) for number in range(12, 24)))
+    shown = [full_size(frame, HEIGHT, WIDTH) for frame in early + late]
+    assert [len(frame.object_ids) for frame in early + late] != [0] * 24
+    for (_, masks), (_, _, _, other) in zip(shown, wanted.frames.values(), strict=True):
+        assert np.array_equal(masks[masks.any(axis=(1, 2))], other)
+
+
+# Devices
+
+
+def test_less_memory_means_smaller_batches_and_the_same_answers(model, monkeypatch):
+    frames = moving_discs(16, 168)
+    wanted = by_engine(Engine(model, prompts(), 16), frames)
+    engine = Engine(model, prompts(), 16, batch=8)
+    for name in ("propagate", "encode"):
+        real = getattr(engine.network, name)
+
+        def small(features, some, *rest, real=real, **named):
+            if len(some) > 1:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return real(features, some, *rest, **named)
+
+        monkeypatch.setattr(engine.network, name, small)
+    ours = by_engine(engine, frames)
+    assert engine.batch == 1
+    assert assert_same(ours, wanted) > 8
+
+
+def test_too_little_memory_for_one_object_is_one_sentence(model, monkeypatch):
+    engine = Engine(model, prompts(), 16)
+
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(engine.network, "encode", full)
+    with pytest.raises(DeviceError, match="cpu ran out of memory in frame 0 with one object at a time: use"):
+        by_engine(engine, moving_discs(16, 168))
+
+
+def test_of_two_masks_the_surer_keeps_the_pixels_they_share():
+    left, right = torch.full((2, 2), -1.0), torch.full((2, 2), 1.0)
+    shared = left.clone()
+    shared[:, 0] = 1.0
+    empty = torch.full((2, 2), -1.0)
+    shown = FrameMasks(
+        0, (1, 2, 3, 5), (0, 0, 1, 0), (0.5,) * 4, (0.9, 0.6, 0.1, 0.8), (shared, right, right, empty)
+    )
+    kept, masks = full_size(shown, 2, 2)
+    assert kept == [0, 1, 2]
+    assert masks.astype(int).tolist() == [[[1, 0], [1, 0]], [[0, 1], [0, 1]], [[1, 1], [1, 1]]]
