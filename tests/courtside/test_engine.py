@@ -275,6 +275,7 @@ def test_stock_can_not_decode_two_objects_together(model):
 def test_stock_keeps_duplicates_without_its_kernel(model, stock_loop, monkeypatch):
     frames = moving_discs(3, 168)
     monkeypatch.setattr(modeling, "cv_utils_kernel", False)
+    monkeypatch.setattr(model, "det_nms_thresh", 0.05)
     session = stock_loop.session_of(model, dict(enumerate(frames)), prompts(), HEIGHT, WIDTH)
     for _ in model.propagate_in_video_iterator(session):
         pass
@@ -376,7 +377,7 @@ def test_the_state_does_not_grow_over_1500_frames(model, events):
     engine = Engine(model, prompts(1), 1500, rules=rules)
     engine.network = Crowd(engine.network)
     sizes, kept = [], []
-    for shown in engine.run((number, torch.zeros(1)) for number in range(1500)):
+    for _ in engine.run((number, torch.zeros(1)) for number in range(1500)):
         sizes.append(engine.state.nbytes)
         kept.append(_numbers(engine.state))
     assert engine.state.next_id > 300, "hundreds of ids must come and go"
