@@ -127,9 +127,11 @@ def check(table: pd.DataFrame, schema: pa.DataFrameSchema, source: str = "") -> 
     """
     try:
         return schema.validate(table)
-    except pa.errors.SchemaError as error:
+    except (pa.errors.SchemaError, pa.errors.SchemaErrors) as error:
+        # Wrong columns come as a list even when the first broken rule is all that was asked for.
+        first = error.schema_errors[0] if isinstance(error, pa.errors.SchemaErrors) else error
         where = f"{source}: " if source else ""
-        raise TableError(f"{where}table {schema.name} breaks a rule: {str(error).splitlines()[0]}") from error
+        raise TableError(f"{where}table {schema.name} breaks a rule: {str(first).splitlines()[0]}") from error
 
 
 def empty(schema: pa.DataFrameSchema) -> pd.DataFrame:
