@@ -29,6 +29,7 @@ __all__ = [
     "dice_loss",
     "encode_pictures",
     "mask_losses",
+    "mask_overlap",
 ]
 
 
@@ -153,6 +154,12 @@ def mask_losses(logits: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tenso
     """
     cross = F.binary_cross_entropy_with_logits(logits, target, reduction="none").flatten(1).sum(1)
     return cross / (target.flatten(1).sum(1) + 32), dice_loss(logits, target)
+
+
+@torch.no_grad()
+def mask_overlap(said: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
+    """IoU of each pair of masks, bool (N, h, w) both: float (N,) in 0..1, 0 where both are empty."""
+    return (said & true).flatten(1).sum(1) / (said | true).flatten(1).sum(1).clamp(min=1)
 
 
 @dataclass(slots=True)
@@ -386,9 +393,7 @@ def _drawn_loss(
         said, target, first = enlarge(torch.cat(said)), torch.cat(wanted_masks), torch.cat(first)
         cross, dice = mask_losses(said, target)
         loss = loss + mask_weight * cross.mean() + 2.5 * dice.mean()
-        with torch.no_grad():
-            a, b = said[first] > 0, target[first] > 0.5
-            overlap = (a & b).flatten(1).sum(1) / (a | b).flatten(1).sum(1).clamp(min=1)
+        overlap = mask_overlap(said[first] > 0, target[first] > 0.5)
         log.update(
             mask_cross=cross.mean().item(), mask_dice=dice.mean().item(), mask_iou=overlap.mean().item()
         )

@@ -17,7 +17,7 @@ from torch import nn
 from transformers import Sam3VideoModel
 
 from minicourt.clips import Clip
-from minicourt.detector import enlarge, mask_losses, normalise
+from minicourt.detector import enlarge, mask_losses, mask_overlap, normalise
 from minicourt.tiny import GRID, IMAGE, MASK_GRID, TARGET_GRID
 
 __all__ = ["Features", "begin", "follow_clip", "look", "propagate", "remember", "spoil"]
@@ -157,7 +157,6 @@ def follow_clip(
     rng: np.random.Generator,
     *,
     taught: float,
-    features: list[Features] | None = None,
 ) -> tuple[torch.Tensor, dict[str, float], list[torch.Tensor]]:
     """Follow everyone through a clip and compare: loss, its parts by name, mask logits of each frame.
 
@@ -166,7 +165,7 @@ def follow_clip(
     """
     tracker = model.tracker_model
     device = clip.images.device
-    features = features or look(model, clip.images)
+    features = look(model, clip.images)
     shares = F.avg_pool2d(clip.masks, TARGET_GRID // MASK_GRID)
     moments, count = clip.there.shape
     slots, closest = tracker.num_maskmem, tracker.config.max_cond_frame_num
@@ -178,8 +177,7 @@ def follow_clip(
     three = logits.flatten(0, 1)
     target = clip.masks[0][:, None].expand(-1, 3, -1, -1).flatten(0, 1)
     cross, dice = mask_losses(enlarge(three), target)
-    with torch.no_grad():
-        overlap = _overlap(three, shares[0][:, None].expand(-1, 3, -1, -1).flatten(0, 1))
+    overlap = mask_overlap(three > 0, shares[0][:, None].expand(-1, 3, -1, -1).flatten(0, 1) > 0.5)
     parts: dict[str, list[torch.Tensor]] = {
         "start_cross": [cross.mean()],
         "start_dice": [dice.mean()],
@@ -215,8 +213,7 @@ def follow_clip(
             parts["score"].append(F.binary_cross_entropy_with_logits(score[said], seen[said].float()))
         if seen.any():
             cross, dice = mask_losses(enlarge(mask[seen]), clip.masks[t][seen])
-            with torch.no_grad():
-                overlap = _overlap(mask[seen], shares[t][seen])
+            overlap = mask_overlap(mask[seen] > 0, shares[t][seen] > 0.5)
             parts.setdefault("cross", []).append(cross.mean())
             parts.setdefault("dice", []).append(dice.mean())
             parts["quality"].append((quality[seen] - overlap).abs().mean())
@@ -239,9 +236,3 @@ def follow_clip(
     weights = {"start_cross": 0.5, "start_dice": 1.0, "cross": 1.0, "dice": 2.5, "score": 1.0, "quality": 0.3}
     loss = sum(weights[name] * value for name, value in means.items() if name in weights)
     return loss, {name: value.item() for name, value in means.items()} | {"loss": loss.item()}, found
-
-
-def _overlap(logits: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
-    """IoU of masks (N, 4g, 4g) at logit 0 with covered shares at one half."""
-    a, b = logits > 0, shares > 0.5
-    return (a & b).flatten(1).sum(1) / (a | b).flatten(1).sum(1).clamp(min=1)

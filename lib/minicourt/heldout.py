@@ -14,7 +14,7 @@ from torchvision.ops import box_convert, box_iou
 from transformers import Sam3VideoModel
 
 from minicourt.clips import _assemble, _look
-from minicourt.detector import detect, enlarge
+from minicourt.detector import detect, enlarge, mask_overlap
 from minicourt.follower import follow_clip
 from minicourt.palette import JERSEY_NAMES, shade_names
 from minicourt.samples import View, encode_texts, view
@@ -145,8 +145,7 @@ def follower_figures(model: Sam3VideoModel, clips: int = 3, frames: int = 30) ->
             seen = clip.there[t] == 1
             if not seen.any():
                 continue
-            a, b = enlarge(found[t][seen]) > 0, clip.masks[t][seen] > 0.5
-            iou = (a & b).flatten(1).sum(1) / (a | b).flatten(1).sum(1).clamp(min=1)
+            iou = mask_overlap(enlarge(found[t][seen]) > 0, clip.masks[t][seen] > 0.5)
             overlaps.setdefault(t, []).extend(iou.tolist())
     near = {
         at: [v for t in range(max(1, at - 2), at + 1) for v in overlaps.get(t, [])] for at in (3, 8, 15, 29)

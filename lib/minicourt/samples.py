@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -64,14 +65,12 @@ class DetectorBatch:
     token_mask: torch.Tensor
 
 
-_TOKENIZER = []
+_tokenizer = lru_cache(maxsize=1)(tokenizer)
 
 
 def encode_texts(texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
     """Token ids and mask, (N, T), T the longest text: behind a causal mask more padding changes nothing."""
-    if not _TOKENIZER:
-        _TOKENIZER.append(tokenizer())
-    encoded = _TOKENIZER[0](texts, padding=True, return_tensors="pt")
+    encoded = _tokenizer()(texts, padding=True, return_tensors="pt")
     return encoded.input_ids, encoded.attention_mask
 
 
