@@ -10,8 +10,7 @@ import platform
 import sys
 import time
 import warnings
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,29 +24,18 @@ from courtside.files import (
     identify_model,
     is_disk_full,
     read_note,
-    read_table,
     whole,
 )
-from courtside.settings import Settings, absolute
+from courtside.folder import STAGES, UPSTREAM, Run, record
+from courtside.settings import Settings
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from courtside.labels import Labels
     from courtside.trackers import Tracker
     from courtside.video import Video
 
 __all__ = ["STAGES", "Run", "Settings", "execute"]
 
-STAGES = ("track", "score", "overlay", "report")
-"""The stages in order. Each reads what earlier ones left in the run folder."""
-
-_UPSTREAM = {
-    "track": (),
-    "score": ("track",),
-    "overlay": ("track",),
-    "report": ("track", "score", "overlay"),
-}
 _CODE = {
     "track": ("video.py", "masks.py", "labels.py", "trackers.py", "sam3/*.py"),
     "score": ("scoring/*.py", "labels.py", "masks.py"),
@@ -55,91 +43,6 @@ _CODE = {
     "report": ("report/*.py", "report/template/**/*"),
 }
 _NO_LABELS = "no labels were given, so nothing was scored"
-
-
-class Run:
-    """A run folder, read back. Nothing is opened before it is asked for.
-
-    Tables of a stage that is not done raise :class:`RunError`, even where older files still lie there.
-    """
-
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = absolute(folder)
-        self.detections_path = self.folder / "player_detections.parquet"
-        self.scores_path = self.folder / "scores.json"
-        self.events_path = self.folder / "events.parquet"
-        self.overlay_path = self.folder / "overlay.mp4"
-        self.notebook_path = self.folder / "02-track-video.ipynb"
-        self.report_path = self.folder / "report.html"
-        self.config_path = self.folder / "config.json"
-        self.status_path = self.folder / watch.STATUS
-
-    def __repr__(self) -> str:
-        return f"Run({str(self.folder)!r})"
-
-    def status(self) -> dict[str, dict[str, Any]]:
-        """Each stage's ``state`` (pending, running, done, failed), ``why``, ``started``, ``finished`` (UTC),
-        ``seconds``, ``warnings`` and the ``fingerprint`` of its inputs, by the stage's name."""
-        with _readable(self.status_path):
-            stages = watch.read_status(self.folder)
-            return {name: _record(stages.get(name, {})) for name in STAGES}
-
-    def config(self) -> dict[str, Any]:
-        """What ``config.json`` holds: settings, tracker, device and why, versions, hashes of the inputs."""
-        if not self.config_path.is_file():
-            raise RunError(
-                f"{self.folder} is not a run folder (it has no config.json): make one by courtside track"
-            )
-        with _readable(self.config_path):
-            return json.loads(self.config_path.read_text())
-
-    def settings(self) -> Settings:
-        """The settings of the last :func:`execute` on this folder, wherever the folder is now."""
-        known = {each.name for each in fields(Settings)}
-        stored = {name: value for name, value in self.config()["settings"].items() if name in known}
-        return Settings(**(stored | {"out": self.folder}))
-
-    def detections(self) -> pd.DataFrame:
-        """The table ``PLAYER_DETECTIONS``: a row per tracked player per frame."""
-        from courtside import tables
-
-        self.require("track")
-        return read_table(self.detections_path, tables.PLAYER_DETECTIONS)
-
-    def scores(self) -> dict[str, dict] | None:
-        """``metrics``, ``per_prompt`` and ``protocol``; None where the run has no labels."""
-        self.require("score")
-        return json.loads(self.scores_path.read_text()) if self.scores_path.is_file() else None
-
-    def events(self) -> pd.DataFrame | None:
-        """The table ``EVENTS``: a row per tracking error; None where the run has no labels."""
-        from courtside import tables
-
-        self.require("score")
-        return read_table(self.events_path, tables.EVENTS) if self.events_path.is_file() else None
-
-    def video(self) -> Video:
-        """The video that was tracked."""
-        from courtside.video import Video
-
-        return Video(self.settings().video)
-
-    def labels(self) -> Labels | None:
-        """The labels that the run was scored against, checked against the video; None without labels."""
-        from courtside.labels import read_labels
-
-        folder = self.settings().labels
-        return None if folder is None else read_labels(folder, self.video())
-
-    def require(self, stage: str) -> None:
-        """Raise :class:`RunError` unless ``stage`` is done."""
-        record = self.status()[stage]
-        if record["state"] != "done":
-            why = f" ({record['why']})" if record["why"] else ""
-            raise RunError(
-                f"the stage {stage} of {self.folder} is {record['state']}{why}: "
-                "run courtside track with the same --out to finish it"
-            )
 
 
 def execute(
@@ -252,7 +155,7 @@ class _Job:
             own |= {"device": settings.device if settings.tracker == "sam3" else None}
         elif stage == "score":
             own |= {"labels": self.hash("labels"), "match": settings.match, "threshold": settings.threshold}
-        own["upstream"] = [status[name]["fingerprint"] for name in _UPSTREAM[stage]]
+        own["upstream"] = [status[name]["fingerprint"] for name in UPSTREAM[stage]]
         return hashlib.sha256(json.dumps(own, sort_keys=True, default=str).encode()).hexdigest()
 
     def is_fresh(self, stage: str) -> bool:
@@ -353,15 +256,15 @@ class _Job:
         if not again and self.is_fresh(name):
             self._say(f"{name}: done before, nothing changed")
             return
-        for needed in _UPSTREAM[name]:
+        for needed in UPSTREAM[name]:
             self.run.require(needed)
         if name == "track" and not again and self._recall_tracks():
             return
         self._say(f"{name}: running")
-        later = [stage for stage in STAGES if name in _UPSTREAM[stage]]
+        later = [stage for stage in STAGES if name in UPSTREAM[stage]]
         running = {"state": "running", "started": watch.now(), "pid": os.getpid()}
         self._update(
-            {name: _record(running)} | {stage: _record({"why": f"{name} runs anew"}) for stage in later}
+            {name: record(running)} | {stage: record({"why": f"{name} runs anew"}) for stage in later}
         )
         clock = time.monotonic()
         outcome: dict[str, Any] = {"state": "failed", "why": "interrupted"}
@@ -375,7 +278,7 @@ class _Job:
             raise
         finally:
             took = {"finished": watch.now(), "seconds": round(time.monotonic() - clock, 3)}
-            self._update({name: _record(running | took | outcome)})
+            self._update({name: record(running | took | outcome)})
 
     def _track(self) -> dict[str, Any]:
         run, settings, video = self.run, self.settings, self.video()
@@ -402,7 +305,7 @@ class _Job:
         note = read_note(run.detections_path)
         if not note or note["fingerprint"] != self.fingerprint("track"):
             return False
-        self._update({"track": _record({"state": "done", "why": "taken up from an earlier run", **note})})
+        self._update({"track": record({"state": "done", "why": "taken up from an earlier run", **note})})
         return True
 
     def _score(self) -> dict[str, Any]:
@@ -479,20 +382,3 @@ class _Job:
                 f"the disk is full: {what} could not be written to {self.run.folder}; free some space "
                 "and run the same command again (finished stages are kept)"
             ) from error
-
-
-def _record(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A stage's entry in ``status.json``, with every key there from the start."""
-    empty = dict.fromkeys(("why", "started", "finished", "seconds", "pid", "fingerprint"))
-    return {"state": "pending", **empty, "warnings": [], "outputs": [], **values}
-
-
-@contextlib.contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    """Turns what makes a JSON file of a run unreadable into a sentence."""
-    try:
-        yield
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(
-            f"cannot read {path} ({error}): delete that run folder and run courtside track again"
-        ) from error

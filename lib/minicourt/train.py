@@ -60,7 +60,7 @@ class Stage:
 
 STAGES = {
     "see": Stage("see", 400, 16, 3, 8e-4, 40, floor=0.3, clip=1.0, matrix_rate=8.0),
-    "detect": Stage("detect", 6000, 8, 3, 5e-4, 100),
+    "detect": Stage("detect", 5000, 8, 3, 5e-4, 100),
     "follow": Stage("follow", 3000, 2, 0, 6e-4, 100, clip=2.0),
 }
 

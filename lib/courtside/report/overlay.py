@@ -17,7 +17,7 @@ from courtside.report.colors import ink_on, rgb_of
 from courtside.video import Video, VideoWriter
 
 if TYPE_CHECKING:
-    from courtside.run import Run
+    from courtside.folder import Run
 
 __all__ = ["clock", "draw_tracks", "fit_size", "proxy", "render_overlay", "rows_by_frame", "write_overlay"]
 

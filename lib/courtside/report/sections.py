@@ -14,8 +14,8 @@ from courtside.report.blocks import Block, Html, chip
 from courtside.report.matches import followed_by, main_objects
 
 if TYPE_CHECKING:
+    from courtside.folder import Run
     from courtside.labels import Labels
-    from courtside.run import Run
     from courtside.video import Video
 
 __all__ = ["Report"]
