@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 __all__ = ["STAGES", "Run", "Settings", "execute"]
 
 _CODE = {
-    "track": ("video.py", "masks.py", "labels.py", "trackers.py", "sam3/*.py"),
-    "score": ("scoring/*.py", "labels.py", "masks.py"),
+    "track": ("video.py", "masks.py", "labels/*.py", "trackers.py", "sam3/*.py"),
+    "score": ("scoring/*.py", "labels/*.py", "masks.py"),
     "overlay": ("report/overlay.py", "report/colors.py"),
     "report": ("report/*.py", "report/template/**/*"),
 }
