@@ -19,7 +19,7 @@ from minicourt.samples import LEVEL_MIX, RENDER_SIZE, TRAINING_SEEDS, covered_sh
 from minicourt.scene import FPS, Scene
 from minicourt.tiny import IMAGE, TARGET_GRID
 
-__all__ = ["Clip", "clip_batches", "random_clip"]
+__all__ = ["Clip", "assemble", "clip_batches", "look", "random_clip"]
 
 _SMALLEST = 14  # pixels of RENDER_SIZE: less than this is neither there nor away
 
@@ -38,7 +38,8 @@ class Clip:
     frames: list[int]
 
 
-def _look(scene: Scene, flip: bool) -> tuple[np.ndarray, np.ndarray, list[int]]:
+def look(scene: Scene, flip: bool) -> tuple[np.ndarray, np.ndarray, list[int]]:
+    """The scene as it stands: picture (IMAGE, IMAGE, 3), object ids of RENDER_SIZE pixels, who counts."""
     rendered = scene.render(*RENDER_SIZE)
     image, ids = rendered.image, rendered.ids
     if flip:
@@ -47,9 +48,10 @@ def _look(scene: Scene, flip: bool) -> tuple[np.ndarray, np.ndarray, list[int]]:
     return image, ids, [i for i in rendered.boxes if rendered.counts(i)]
 
 
-def _assemble(
+def assemble(
     looks: list[tuple[np.ndarray, np.ndarray, list[int]]], frames: list[int], people: list[int]
 ) -> Clip:
+    """A clip of what :func:`look` saw at ``frames``, with masks of ``people`` by object id."""
     masks = np.zeros((len(looks), len(people), TARGET_GRID, TARGET_GRID), np.float32)
     there = np.zeros((len(looks), len(people)), np.int64)
     for t, (_, ids, _) in enumerate(looks):
@@ -73,13 +75,13 @@ def _walk(rng: np.random.Generator, moments: int, limit: int, hide: bool) -> Cli
     levels = {"crowd": 0.6, "lookalike": 0.25, "game": 0.15} if hide else LEVEL_MIX
     scene = random_scene(rng, levels)
     flip = bool(rng.random() < 0.5)
-    looks, frames = [_look(scene, flip)], [0]
+    looks, frames = [look(scene, flip)], [0]
     for _ in range(moments - 1):
         for _ in range(int(rng.integers(3, 8) if hide else rng.choice([1, 2, 3, 4], p=[0.4, 0.3, 0.2, 0.1]))):
             scene.step()
-        looks.append(_look(scene, flip))
+        looks.append(look(scene, flip))
         frames.append(frames[-1] + 1)
-    return _assemble(looks, frames, _choose(rng, looks[0][2], limit))
+    return assemble(looks, frames, _choose(rng, looks[0][2], limit))
 
 
 def _is_inside(scene: Scene, index: int) -> bool:
@@ -122,13 +124,13 @@ def _return(rng: np.random.Generator, moments: int, limit: int) -> Clip:
             while now < time:
                 scene.step()
                 now += 1
-            looks.append(_look(scene, flip))
+            looks.append(look(scene, flip))
         person = scene.people[index].object_id
         if person in looks[0][2]:
             others = [i for i in looks[0][2] if i != person]
             gap = times[2] - times[1]
             frames = [0, 1, 1 + gap, 2 + gap, *(3 + gap + k for k in range(len(after)))]
-            return _assemble(looks, frames, _choose(rng, others, limit, [person]))
+            return assemble(looks, frames, _choose(rng, others, limit, [person]))
     return _walk(rng, moments, limit, hide=False)
 
 

@@ -20,7 +20,17 @@ from minicourt.clips import Clip
 from minicourt.detector import enlarge, mask_losses, mask_overlap, normalise
 from minicourt.tiny import GRID, IMAGE, MASK_GRID, TARGET_GRID
 
-__all__ = ["Features", "begin", "follow_clip", "look", "propagate", "remember", "spoil"]
+__all__ = [
+    "Features",
+    "begin",
+    "click",
+    "draw_clicks",
+    "follow_clip",
+    "look",
+    "propagate",
+    "remember",
+    "spoil",
+]
 
 
 @dataclass(slots=True)
@@ -52,10 +62,13 @@ def _spread(feature: torch.Tensor, count: int) -> torch.Tensor:
     return feature.expand(count, -1, -1, -1)
 
 
-def _decode(tracker: nn.Module, features: Features, pixels: torch.Tensor, mask, several: bool):
+def _decode(tracker: nn.Module, features: Features, pixels: torch.Tensor, mask, several: bool, clicks=None):
     count = len(pixels)
-    points = torch.zeros(count, 1, 1, 2, device=pixels.device)
-    labels = -torch.ones(count, 1, 1, dtype=torch.int32, device=pixels.device)
+    if clicks is None:
+        points = torch.zeros(count, 1, 1, 2, device=pixels.device)
+        labels = -torch.ones(count, 1, 1, dtype=torch.int32, device=pixels.device)
+    else:
+        points, labels = clicks
     sparse, dense = tracker.prompt_encoder(
         input_points=points, input_labels=labels, input_boxes=None, input_masks=mask
     )
@@ -85,6 +98,17 @@ def begin(tracker: nn.Module, features: Features, masks: torch.Tensor):
     best = quality.argmax(-1)
     pointer = tracker.object_pointer_proj(tokens[torch.arange(len(best), device=best.device), best])
     return large * 20 - 10, pointer, logits, quality, score
+
+
+def click(tracker: nn.Module, features: Features, points: torch.Tensor, labels: torch.Tensor):
+    """Start N objects from points (N, 1, P, 2) in pixels of the model's picture, labelled (N, 1, P) 1 for on
+    the object, 0 for beside it, and 2 and 3 for a box's corners.
+
+    Returns mask logits (N, 4g, 4g), predicted quality (N,), object score (N,) and pointers (N, C).
+    """
+    pixels = _spread(features.coarse, len(points)) + tracker.no_memory_embedding.view(1, -1, 1, 1)
+    logits, quality, out, score = _decode(tracker, features, pixels, None, False, (points, labels))
+    return logits[:, 0], quality[:, 0], score, tracker.object_pointer_proj(out[:, 0])
 
 
 def remember(tracker: nn.Module, features: Features, logits: torch.Tensor, present: torch.Tensor):
@@ -151,15 +175,50 @@ def spoil(masks: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     return torch.stack(spoiled)
 
 
+def draw_clicks(
+    shares: torch.Tensor, rng: np.random.Generator, kind: str
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Points and labels, as :func:`click` takes them, on people of covered shares (N, S, S).
+
+    ``kind`` is "box" or "points": one on each person, and up to two more on or just beside them.
+    """
+    scale = IMAGE / shares.shape[-1]
+    more = int(rng.integers(0, 3)) if kind == "points" else 0
+    points, labels = [], []
+    for share in shares.cpu().numpy():
+        inside = np.argwhere(share >= min(0.5, share.max()))
+        (top, left), (bottom, right) = inside.min(0), inside.max(0) + 1
+        size = np.array([bottom - top, right - left])
+        if kind == "box":
+            jitter = rng.normal(0, 0.04, (2, 2)) * size
+            corners = np.array([[top, left], [bottom, right]]) + jitter
+            points.append(corners[:, ::-1] * scale)
+            labels.append([2, 3])
+            continue
+        chosen, marks = [inside[rng.integers(len(inside))] + rng.random(2)], [1]
+        around = np.argwhere(share[max(0, top - 3) : bottom + 3, max(0, left - 3) : right + 3] <= 0)
+        for _ in range(more):
+            on = rng.random() < 0.5 or not len(around)
+            cells = inside if on else around + np.maximum([top - 3, left - 3], 0)
+            chosen.append(cells[rng.integers(len(cells))] + rng.random(2))
+            marks.append(int(on))
+        points.append(np.array(chosen)[:, ::-1] * scale)
+        labels.append(marks)
+    placed = torch.from_numpy(np.array(points, np.float32))[:, None]
+    return placed, torch.tensor(labels, dtype=torch.int32)[:, None]
+
+
 def follow_clip(
     model: Sam3VideoModel,
     clip: Clip,
     rng: np.random.Generator,
     *,
     taught: float,
+    start: str | None = None,
 ) -> tuple[torch.Tensor, dict[str, float], list[torch.Tensor]]:
     """Follow everyone through a clip and compare: loss, its parts by name, mask logits of each frame.
 
+    People are started by ``start``: "mask", "points" or "box" (drawn by lot when None).
     With chance ``taught`` a frame is remembered as it was rather than as it was found. Frames become
     conditioning frames at random, as detections that confirm a track make them.
     """
@@ -172,24 +231,30 @@ def follow_clip(
     reach = tracker.config.max_object_pointers_in_encoder
     confirmed = float(rng.choice([0.0, 0.5, 0.95]))
     every_pointer = bool(rng.random() < 0.5)
-    start = spoil(shares[0], rng) if rng.random() < 0.8 else shares[0] > 0.5
-    kept, pointer, logits, quality, score = begin(tracker, features[0], start.to(device))
-    three = logits.flatten(0, 1)
-    target = clip.masks[0][:, None].expand(-1, 3, -1, -1).flatten(0, 1)
-    cross, dice = mask_losses(enlarge(three), target)
-    overlap = mask_overlap(three > 0, shares[0][:, None].expand(-1, 3, -1, -1).flatten(0, 1) > 0.5)
+    how = start or str(rng.choice(["mask", "points", "box"], p=[0.65, 0.2, 0.15]))
+    present = torch.ones(count, dtype=torch.bool, device=device)
+    if how == "mask":
+        given = spoil(shares[0], rng) if rng.random() < 0.8 else shares[0] > 0.5
+        kept, pointer, logits, quality, score = begin(tracker, features[0], given.to(device))
+    else:
+        clicks = (each.to(device) for each in draw_clicks(clip.masks[0], rng, how))
+        mask, quality, score, pointer = click(tracker, features[0], *clicks)
+        logits, quality = mask[:, None], quality[:, None]
+        known = shares[0] if rng.random() < taught else mask.detach().sigmoid()
+        kept = (known > 0.5)[:, None].float() * 20 - 10
+    drawn = logits.shape[1]
+    each = logits.flatten(0, 1)
+    target = clip.masks[0][:, None].expand(-1, drawn, -1, -1).flatten(0, 1)
+    cross, dice = mask_losses(enlarge(each), target)
+    overlap = mask_overlap(each > 0, shares[0][:, None].expand(-1, drawn, -1, -1).flatten(0, 1) > 0.5)
     parts: dict[str, list[torch.Tensor]] = {
         "start_cross": [cross.mean()],
         "start_dice": [dice.mean()],
+        f"{how}_iou": [overlap.mean().detach()],
         "quality": [(quality.flatten() - overlap).abs().mean()],
         "score": [F.binary_cross_entropy_with_logits(score, torch.ones_like(score))],
     }
-    conditioning = {
-        clip.frames[0]: (
-            remember(tracker, features[0], kept, torch.ones(count, dtype=torch.bool, device=device)),
-            pointer,
-        )
-    }
+    conditioning = {clip.frames[0]: (remember(tracker, features[0], kept, present), pointer)}
     passing: dict[int, tuple] = {}
     found: list[torch.Tensor] = [kept[:, 0]]
     for t in range(1, moments):

@@ -13,7 +13,7 @@ import torch
 from torchvision.ops import box_convert, box_iou
 from transformers import Sam3VideoModel
 
-from minicourt.clips import _assemble, _look
+from minicourt.clips import assemble, look
 from minicourt.detector import detect, enlarge, mask_overlap
 from minicourt.follower import follow_clip
 from minicourt.palette import JERSEY_NAMES, shade_names
@@ -128,19 +128,24 @@ def _around(mask: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def follower_figures(model: Sam3VideoModel, clips: int = 3, frames: int = 30) -> dict[str, float]:
-    """Mask IoU when everyone is followed from the first frame with nothing but memory, 1 to ``frames`` on."""
+    """Mask IoU when everyone is followed from the first frame with nothing but memory, 1 to ``frames`` on;
+    and of masks drawn from clicks or a box in that frame."""
     device = model.device
     overlaps: dict[int, list[float]] = {}
+    started: dict[str, list[float]] = {"points": [], "box": []}
     for index in range(clips):
         scene = _scene(5 * index + 1)
         looks = []
         for _ in range(frames):
-            looks.append(_look(scene, False))
+            looks.append(look(scene, False))
             scene.step()
-        clip = _assemble(looks, list(range(frames)), looks[0][2])
+        clip = assemble(looks, list(range(frames)), looks[0][2])
         clip.images, clip.masks, clip.there = (x.to(device) for x in (clip.images, clip.masks, clip.there))
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type != "mps"):
-            found = follow_clip(model, clip, np.random.default_rng(index), taught=0.0)[2]
+            found = follow_clip(model, clip, np.random.default_rng(index), taught=0.0, start="mask")[2]
+            for how, values in started.items():
+                log = follow_clip(model, clip, np.random.default_rng(index), taught=0.0, start=how)[1]
+                values.append(log[f"{how}_iou"])
         for t in range(1, frames):
             seen = clip.there[t] == 1
             if not seen.any():
@@ -150,4 +155,6 @@ def follower_figures(model: Sam3VideoModel, clips: int = 3, frames: int = 30) ->
     near = {
         at: [v for t in range(max(1, at - 2), at + 1) for v in overlaps.get(t, [])] for at in (3, 8, 15, 29)
     }
-    return {f"iou_{at}": round(float(np.mean(values)), 4) for at, values in near.items() if values}
+    figures = {f"iou_{at}": values for at, values in near.items() if values}
+    figures |= {f"{how}_iou": values for how, values in started.items()}
+    return {name: round(float(np.mean(values)), 4) for name, values in figures.items()}

@@ -55,7 +55,7 @@ class Stage:
     warmup: int
     floor: float = 0.02
     clip: float = 4.0
-    matrix_rate: float = 2.0
+    matrix_rate: float = 1.0
 
 
 STAGES = {
@@ -167,10 +167,12 @@ class Trainer:
                 "helpers.dense": self.helpers.dense,
                 "helpers.color": self.helpers.color,
             }
-        else:
+        elif self.stage.name == "detect":
             parts = {name: part for name, part in detector.named_children() if name != "geometry_encoder"} | {
                 "helpers": self.helpers
             }
+        else:
+            parts = {"tracker_neck": self.model.tracker_neck, "tracker_model": self.model.tracker_model}
         return {f"{at}.{name}": p for at, part in parts.items() for name, p in part.named_parameters()}
 
     def _resume(self) -> None:

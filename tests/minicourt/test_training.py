@@ -24,10 +24,10 @@ from minicourt.detector import (
     mask_losses,
     match_queries,
 )  # fmt: skip
-from minicourt.follower import follow_clip, spoil
+from minicourt.follower import draw_clicks, follow_clip, spoil
 from minicourt.samples import _detector_batch, view
 from minicourt.scene import Scene
-from minicourt.tiny import MASK_GRID, TARGET_GRID, build, save, start_tracker_neck
+from minicourt.tiny import IMAGE, MASK_GRID, TARGET_GRID, build, save, start_tracker_neck
 from minicourt.train import STAGES, Trainer, learning_rate
 
 
@@ -137,7 +137,7 @@ def test_following_reaches_everything_that_should_learn(model):
     model.zero_grad()
     rng = np.random.default_rng(4)
     clip = random_clip(np.random.default_rng(8), moments=4, limit=2)
-    loss, log, found = follow_clip(model, clip, rng, taught=0.5)
+    loss, log, found = follow_clip(model, clip, rng, taught=0.5, start="mask")
     loss.backward()
     assert len(found) == 4
     assert found[1].shape == (clip.masks.shape[1], MASK_GRID, MASK_GRID)
@@ -151,6 +151,55 @@ def test_following_reaches_everything_that_should_learn(model):
     }
     # Softmax ignores a bias of the keys.
     assert {name for name in still if not name.endswith("k_proj.bias")} == set()
+
+
+def test_each_stage_trains_its_own_part_of_the_model(tmp_path):
+    """What a stage trains, it must also be able to move: the tracker is no part of the detector."""
+    trainers = {"see": Trainer(STAGES["see"], tmp_path)}
+    for before, name in (("see", "detect"), ("detect", "follow")):
+        trainers[before].save()
+        trainers[name] = Trainer(STAGES[name], tmp_path)
+    own = {name: {id(p) for p in trainer.trained.values()} for name, trainer in trainers.items()}
+    for name, trainer in trainers.items():
+        tracker = {id(p) for p in trainer.model.tracker_model.parameters()}
+        assert bool(own[name] & tracker) == (name == "follow")
+        vision = {id(p) for p in trainer.model.detector_model.vision_encoder.parameters()}
+        assert bool(own[name] & vision) == (name != "follow")
+
+
+@pytest.mark.parametrize("how", ["points", "box"])
+def test_clicks_teach_what_embeds_them(model, how):
+    start_tracker_neck(model)
+    model.zero_grad()
+    clip = random_clip(np.random.default_rng(8), moments=2, limit=2)
+    loss, log, _ = follow_clip(model, clip, np.random.default_rng(1), taught=1.0, start=how)
+    loss.backward()
+    tracker = model.tracker_model
+    points = tracker.prompt_encoder.point_embed.weight.grad.abs().sum(1) > 0
+    assert points[2:].all() if how == "box" else points[1]
+    assert tracker.no_memory_embedding.grad.abs().sum() > 0
+    assert 0 <= log[f"{how}_iou"] <= 1
+
+
+@pytest.mark.parametrize(("kind", "labels"), [("points", {0, 1}), ("box", {2, 3})])
+def test_clicks_are_on_their_people(kind, labels):
+    share = torch.zeros(2, TARGET_GRID, TARGET_GRID)
+    share[0, 20:60, 30:44] = 1
+    share[1, 100:104, 80:82] = 1
+    rng = np.random.default_rng(3)
+    for _ in range(50):
+        points, marks = draw_clicks(share, rng, kind)
+        assert points.shape == (2, 1, marks.shape[-1], 2)
+        assert set(marks.flatten().tolist()) <= labels
+        if kind == "points":
+            x, y = (points[:, 0, 0] * TARGET_GRID / IMAGE).long().T
+            assert share[torch.arange(2), y, x].eq(1).all()
+            for n, point in zip(*torch.nonzero(marks[:, 0] == 0, as_tuple=True), strict=True):
+                x, y = (points[n, 0, point] * TARGET_GRID / IMAGE).long()
+                assert share[n, y, x] == 0
+        else:
+            corners = points[0, 0] * TARGET_GRID / IMAGE
+            torch.testing.assert_close(corners, torch.tensor([[30.0, 20.0], [44.0, 60.0]]), atol=8, rtol=0)
 
 
 def test_training_and_video_loop_encode_the_same_memory(model):
