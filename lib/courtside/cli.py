@@ -13,7 +13,7 @@ from courtside.settings import DEFAULT_MODEL, Settings, default_folder
 
 __all__ = ["TRACKERS", "build_parser", "headline", "main"]
 
-TRACKERS = ("sam3", "bytetrack", "ocsort", "botsort")
+TRACKERS = ("sam3", "bytetrack", "ocsort", "botsort", "labels")
 """Spelled out again, since importing the trackers would make --help wait for NumPy."""
 
 _INTERRUPTED = 130
@@ -80,7 +80,8 @@ def _add_track(commands) -> None:
         "--tracker",
         choices=TRACKERS,
         default="sam3",
-        help="sam3 follows text prompts; the others link boxes of a detections file (default: sam3)",
+        help="sam3 follows prompts, labels repeats the ground truth of --labels, the others link the boxes of "
+        "a detections file (default: sam3)",
     )
     parser.add_argument(
         "--prompt",
@@ -91,7 +92,7 @@ def _add_track(commands) -> None:
         help='what sam3 follows, such as "player in white"; may be given several times',
     )
     parser.add_argument(
-        "--detections", metavar="FILE", help="boxes in MOTChallenge form (det.txt), for all but sam3"
+        "--detections", metavar="FILE", help="boxes in MOTChallenge form (det.txt), to be linked"
     )
     parser.add_argument(
         "--model",

@@ -1,4 +1,4 @@
-"""One protocol for all trackers, and tracking by detection with those of the ``trackers`` package."""
+"""One protocol for all trackers, tracking by detection with those of the ``trackers`` package, and labels."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ from courtside.types import BoundingBox, Detection, FrameDetections
 if TYPE_CHECKING:
     import pandas as pd
 
+    from courtside.labels import Labels
     from courtside.video import Video
 
-__all__ = ["TRACKERS", "DetectionTracker", "Tracker", "make_tracker"]
+__all__ = ["TRACKERS", "DetectionTracker", "LabelsTracker", "Tracker", "make_tracker"]
 
-TRACKERS = ("sam3", "bytetrack", "ocsort", "botsort")
-"""The names that :func:`make_tracker` knows. All but ``sam3`` link the boxes of a detections file."""
+TRACKERS = ("sam3", "bytetrack", "ocsort", "botsort", "labels")
+"""The names that :func:`make_tracker` knows: ``sam3`` follows prompts, ``labels`` repeats the ground truth,
+and the others link the boxes of a detections file."""
 
 _CLASSES = {"bytetrack": "ByteTrackTracker", "ocsort": "OCSORTTracker", "botsort": "BoTSORTTracker"}
 # The package's own 0.7 would shut out boxes above high_conf_det_threshold, 0.6, which still bounds what
@@ -66,6 +68,7 @@ def make_tracker(
     name: str,
     *,
     detections: str | Path | pd.DataFrame | None = None,
+    labels: str | Path | None = None,
     model: str | Path = "facebook/sam3",
     device: str = "auto",
     **settings: Any,
@@ -73,7 +76,8 @@ def make_tracker(
     """The tracker called ``name``, one of ``TRACKERS``.
 
     ``sam3`` loads ``model`` (a folder or a name on the Hugging Face hub) on ``device`` when tracking
-    begins, and takes its settings from the model's ``config.json``. The others need ``detections``: a
+    begins, and takes its settings from the model's ``config.json``. ``labels`` needs the folder of that
+    name, as :func:`courtside.labels.read_labels` reads it. The others need ``detections``: a
     MOTChallenge ``det.txt`` or a table ``DETECTIONS``; ``settings`` are the parameters of that tracker
     in the package ``trackers``. Raises :class:`SettingError` for anything else.
 
@@ -92,6 +96,14 @@ def make_tracker(
         from courtside.sam3 import Sam3Tracker
 
         return Sam3Tracker(model, device)
+    if name == "labels":
+        if settings:
+            raise SettingError(f"the tracker labels has no setting {next(iter(settings))!r}: it has none")
+        if labels is None:
+            raise SettingError(
+                "the tracker labels repeats the ground truth: name its folder with --labels DIR"
+            )
+        return LabelsTracker(labels)
     if detections is None:
         raise SettingError(
             f"the tracker {name} links the boxes of a detections file: name one with --detections det.txt"
@@ -222,6 +234,77 @@ class DetectionTracker:
             return self._class()(frame_rate=float(fps), **fixed, **self._parameters)
         except (TypeError, ValueError) as error:
             raise SettingError(f"the tracker {self.name} refuses its settings: {error}") from error
+
+
+class LabelsTracker:
+    """Ground truth as tracks, so that what comes after tracking can be measured alone.
+
+    A track is a labelled object with its own id (plus 1 where the labels count objects from 0), its box
+    and its mask where there is one, at a confidence of 1. Ignored labels are left out.
+    """
+
+    name = "labels"
+    takes_prompts = True
+
+    def __init__(self, folder: str | Path) -> None:
+        self._folder = Path(folder)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {"labels": str(self._folder)}
+
+    def track(
+        self, video: Video, prompts: Sequence[str] = (), *, progress: bool = True
+    ) -> Iterator[FrameDetections]:
+        """See :meth:`Tracker.track`; without ``prompts`` every object is a "person".
+
+        With prompts, an object is followed under the first that means it. Raises
+        :class:`LabelsError` for labels that can't be read or do not say whom a prompt means.
+        """
+        from courtside.labels import read_labels
+
+        labels = read_labels(self._folder, video)
+        names: dict[int, int] = {}
+        for index, prompt in enumerate(prompts):
+            objects = labels.objects_of(prompt)
+            if objects is None:
+                raise LabelsError(
+                    f"{self._folder / 'prompts.json'} does not say whom {prompt!r} means: add it there, or"
+                    " leave the prompt out"
+                )
+            names = dict.fromkeys(objects, index) | names
+        return self._track(video, labels, names, list(prompts), progress)
+
+    def _track(
+        self, video: Video, labels: Labels, names: dict[int, int], prompts: list[str], progress: bool
+    ) -> Iterator[FrameDetections]:
+        from courtside.masks import decode_rle
+
+        rows = labels.ground_truth
+        first = 1 if (rows["object_id"] == 0).any() else 0
+        rows = rows[~rows["ignored"] & (rows["object_id"].isin(list(names)) | (not prompts))]
+        starts = np.searchsorted(rows["frame"], np.arange(video.frame_count + 1))
+        options = {} if progress else {"disable": True}
+        for index in tqdm(range(video.frame_count), desc=self.name, unit="frame", **options):
+            detections = []
+            for row in rows.iloc[starts[index] : starts[index + 1]].itertuples(index=False):
+                mask = None
+                if isinstance(row.mask_rle, str):
+                    mask = decode_rle(row.mask_rle, video.height, video.width)
+                prompt = names.get(row.object_id, 0)
+                detections.append(
+                    Detection(
+                        BoundingBox(row.x1, row.y1, row.x2, row.y2),
+                        1.0,
+                        class_id=prompt,
+                        class_name=prompts[prompt] if prompts else "person",
+                        tracking_id=int(row.object_id) + first,
+                        mask=mask,
+                    )
+                )
+            yield FrameDetections(index, float(video.times_s[index]), tuple(detections))
+        if not len(rows):
+            warnings.warn(f"no players found in {video.name}: its labels hold nobody asked for", stacklevel=2)
 
 
 def _parameters(kind: type) -> dict[str, Any]:

@@ -14,11 +14,11 @@ import pytest
 from courtside import tables
 from courtside.errors import DeviceError, LabelsError, ModelError, SettingError
 from courtside.labels import read_labels
-from courtside.masks import mask_to_box
+from courtside.masks import encode_rle, mask_to_box
 from courtside.trackers import TRACKERS, make_tracker
 from courtside.video import Video, VideoWriter
 
-BY_DETECTION = TRACKERS[1:]
+BY_DETECTION = ("bytetrack", "ocsort", "botsort")
 WIDTH, HEIGHT = 160, 90
 
 
@@ -449,10 +449,69 @@ def test_sam3_without_memory_is_one_sentence(case, place, random_sam3, video, mo
         list(frames)
 
 
+@pytest.fixture
+def labelled(tmp_path):
+    """Writes labels of three objects over 16 frames: the second leaves after 5, the third is ignored."""
+
+    def write(first: int = 1) -> Path:
+        rows = [
+            f"{frame},{first + who},{10 + 30 * who},20,20,60,{int(who < 2)},1,1"
+            for frame in range(1, 17)
+            for who in range(3)
+            if who != 1 or frame <= 5
+        ]
+        (tmp_path / "gt").mkdir(exist_ok=True)
+        (tmp_path / "gt" / "gt.txt").write_text("\n".join(rows))
+        size = f"imWidth={WIDTH}\nimHeight={HEIGHT}\nframeRate=25\nseqLength=16\n"
+        (tmp_path / "seqinfo.ini").write_text(f"[Sequence]\n{size}")
+        return tmp_path
+
+    return write
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_labels_become_tracks(first, labelled, video):
+    frames = list(make_tracker("labels", labels=labelled(first)).track(video, progress=False))
+    assert ids_by_frame(frames) == [[1, 2]] * 5 + [[1]] * 11
+    assert [frame.time_s for frame in frames] == video.times_s.tolist()
+    second = frames[0].detections[1]
+    assert (second.bbox.to_xyxy(), second.confidence) == ((40, 20, 60, 80), 1.0)
+    assert (second.class_name, second.mask) == ("person", None)
+
+
+def test_labels_with_masks_and_prompts(labelled, video):
+    folder = labelled()
+    mask = np.zeros((HEIGHT, WIDTH), bool)
+    mask[30:50, 12:18] = True
+    runs = {"height": HEIGHT, "width": WIDTH, "frames": {"2": {"1": encode_rle(mask)}}}
+    (folder / "masks.json").write_text(json.dumps(runs))
+    (folder / "prompts.json").write_text('{"everyone": [1, 2, 3], "player in red": [2], "nobody": []}')
+    tracker = make_tracker("labels", labels=folder)
+    frames = list(tracker.track(video, ["player in red", "everyone"], progress=False))
+    assert [each.class_name for each in frames[0]] == ["everyone", "player in red"]
+    assert [each.class_id for each in frames[0]] == [1, 0]
+    assert frames[0].detections[0].mask is None
+    assert np.array_equal(frames[1].detections[0].mask, mask)
+    assert ids_by_frame(tracker.track(video, ["player in red"], progress=False)) == [[2]] * 5 + [[]] * 11
+    with pytest.raises(LabelsError, match="does not say whom 'referee' means: add it there"):
+        tracker.track(video, ["referee"], progress=False)
+    with pytest.warns(UserWarning, match="no players found"):
+        list(tracker.track(video, ["nobody"], progress=False))
+
+
+def test_labels_need_a_folder_and_take_no_settings():
+    with pytest.raises(SettingError, match="name its folder with --labels DIR"):
+        make_tracker("labels")
+    with pytest.raises(SettingError, match="has no setting 'speed'"):
+        make_tracker("labels", labels="x", speed=1)
+
+
 @pytest.mark.parametrize("name", TRACKERS)
-def test_the_bar_is_plain_text_and_can_be_silenced(name, random_sam3, video, capfd):
+def test_the_bar_is_plain_text_and_can_be_silenced(name, random_sam3, video, labelled, capfd):
     prompts, options = [], {"detections": walkers(range(16), 9)}
-    if name == "sam3":
+    if name == "labels":
+        options = {"labels": labelled()}
+    elif name == "sam3":
         prompts, options = ["referee"], {"model": random_sam3, "device": "cpu"}
     tracker = make_tracker(name, **options)
     list(tracker.track(video, prompts, progress=True))
