@@ -80,7 +80,7 @@ def _add_track(commands) -> None:
         "--tracker",
         choices=TRACKERS,
         default="sam3",
-        help="sam3 follows prompts, labels repeats the ground truth of --labels, the others link the boxes of "
+        help="sam3 follows prompts, labels repeats ground truth (--labels), the others link the boxes of "
         "a detections file (default: sam3)",
     )
     parser.add_argument(
