@@ -148,8 +148,30 @@ class DetectionsWriter:
 
     def __exit__(self, kind: type | None, *_: object) -> None:
         if kind is None:
-            self._flush()
+            self.close()
+        else:
+            self.abandon()
+
+    def close(self) -> None:
+        """Write what waits and end the file."""
+        self._flush()
         self._writer.close()
+
+    def abandon(self) -> None:
+        """End the file without what waits."""
+        self._writer.close()
+
+    def extend(self, path: Path) -> None:
+        """Add all rows of the parquet file at ``path``, made by another of these writers."""
+        import pyarrow.parquet
+
+        self._flush()
+        with pyarrow.parquet.ParquetFile(path) as file:
+            for group in range(file.num_row_groups):
+                self._writer.write_table(
+                    file.read_row_group(group).replace_schema_metadata(self._schema.metadata)
+                )
+            self.rows += file.metadata.num_rows
 
     def note(self, content: dict[str, Any]) -> None:
         """Keep ``content`` in the file, so that the file itself says what it was made from."""

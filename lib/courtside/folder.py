@@ -42,9 +42,11 @@ class Run:
     def __init__(self, folder: str | Path) -> None:
         self.folder = absolute(folder)
         self.detections_path = self.folder / "player_detections.parquet"
+        self.journal_path = self.folder / "tracking"
         self.scores_path = self.folder / "scores.json"
         self.events_path = self.folder / "events.parquet"
         self.overlay_path = self.folder / "overlay.mp4"
+        self.proxy_path = self.folder / "proxy.mp4"
         self.notebook_path = self.folder / "02-track-video.ipynb"
         self.report_path = self.folder / "report.html"
         self.config_path = self.folder / "config.json"

@@ -7,18 +7,20 @@ import hashlib
 import json
 import os
 import platform
+import signal
 import sys
+import threading
 import time
 import warnings
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from courtside import notebook, watch
 from courtside.doctor import versions
 from courtside.errors import CourtsideError, DiskFullError, RunError, SettingError
 from courtside.files import (
-    DetectionsWriter,
     hash_code,
     hash_files,
     identify_model,
@@ -27,6 +29,7 @@ from courtside.files import (
     whole,
 )
 from courtside.folder import STAGES, UPSTREAM, Run, record
+from courtside.journal import Journal
 from courtside.settings import Settings
 
 if TYPE_CHECKING:
@@ -39,7 +42,7 @@ __all__ = ["STAGES", "Run", "Settings", "execute"]
 _CODE = {
     "track": ("video.py", "masks.py", "labels/*.py", "trackers.py", "sam3/*.py"),
     "score": ("scoring/*.py", "labels/*.py", "masks.py"),
-    "overlay": ("report/overlay.py", "report/colors.py"),
+    "overlay": ("report/overlay.py", "report/proxy.py", "report/colors.py"),
     "report": ("report/*.py", "report/template/**/*"),
 }
 _NO_LABELS = "no labels were given, so nothing was scored"
@@ -284,17 +287,23 @@ class _Job:
         run, settings, video = self.run, self.settings, self.video()
         tracker = self._make_tracker()
         said = list(video.warnings)
-        with (
-            whole(run.detections_path) as part,
-            DetectionsWriter(part, video.name, settings.prompts) as writer,
-        ):
-            with self._hearing_warnings(said):
-                for frame in tracker.track(video, settings.prompts, progress=self.progress):
-                    writer.add(frame)
+        journal = Journal(run.journal_path, video.name, settings.prompts)
+        state = journal.take_up(self.fingerprint("track")) if tracker.resumable else None
+        if state is None:
+            journal.clear()
+        with contextlib.closing(journal), self._hearing_warnings(said), _last_frame_first() as asked_to_stop:
+            given = {} if state is None else {"resume": state}
+            frames = tracker.track(video, settings.prompts, progress=self.progress, **given)
+            for frame in frames:
+                journal.add(frame)
+                if tracker.resumable and (asked_to_stop() or journal.is_due()):
+                    journal.commit(self.fingerprint("track"), frames.save)
+                if asked_to_stop():
+                    raise KeyboardInterrupt
             outcome = {"outputs": [run.detections_path.name], "warnings": said}
             # A model from the hub has a revision only now that it was fetched.
             self.write_config(tracker)
-            writer.note({"fingerprint": self.fingerprint("track"), **outcome})
+            journal.finish(run.detections_path, {"fingerprint": self.fingerprint("track"), **outcome})
         return outcome
 
     def _recall_tracks(self) -> bool:
@@ -305,6 +314,7 @@ class _Job:
         note = read_note(run.detections_path)
         if not note or note["fingerprint"] != self.fingerprint("track"):
             return False
+        Journal(run.journal_path, self.video().name).clear()
         self._update({"track": record({"state": "done", "why": "taken up from an earlier run", **note})})
         return True
 
@@ -335,7 +345,7 @@ class _Job:
 
         run = self.run
         write_overlay(run, progress=self.progress)
-        return {"outputs": [run.overlay_path.name]}
+        return {"outputs": [run.overlay_path.name, run.proxy_path.name]}
 
     def _report(self) -> dict[str, Any]:
         from courtside.report.html import write_html
@@ -382,3 +392,24 @@ class _Job:
                 f"the disk is full: {what} could not be written to {self.run.folder}; free some space "
                 "and run the same command again (finished stages are kept)"
             ) from error
+
+
+@contextlib.contextmanager
+def _last_frame_first() -> Iterator[Callable[[], bool]]:
+    """Yields a question: was Ctrl-C pressed? The second time it stops at once, as it does elsewhere."""
+    pressed = threading.Event()
+    usual = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(usual):
+        yield pressed.is_set
+        return
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        if pressed.is_set():
+            usual(number, frame)
+        pressed.set()
+
+    signal.signal(signal.SIGINT, hear)
+    try:
+        yield pressed.is_set
+    finally:
+        signal.signal(signal.SIGINT, usual)

@@ -42,12 +42,15 @@ class Tracker(Protocol):
     """What follows players through a video.
 
     ``name`` is one of ``TRACKERS``. ``takes_prompts`` says whether text chooses what is followed.
+    ``resumable`` says whether what :meth:`track` returns can ``save(path)`` its state between two frames,
+    for :meth:`track` to ``resume`` from in another process.
     ``settings`` is JSON-safe and says all that shaped the result; it is complete once
     :meth:`track` has begun.
     """
 
     name: str
     takes_prompts: bool
+    resumable: bool
 
     @property
     def settings(self) -> dict[str, Any]: ...
@@ -119,6 +122,7 @@ class DetectionTracker:
     """
 
     takes_prompts = False
+    resumable = False
 
     def __init__(self, name: str, detections: str | Path | pd.DataFrame, **settings: Any) -> None:
         if name not in _CLASSES:

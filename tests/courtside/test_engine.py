@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import pickle
 from collections import Counter
 from dataclasses import dataclass
 
@@ -12,9 +11,10 @@ import pytest
 import torch
 from transformers.models.sam3_video import modeling_sam3_video as modeling
 
-from courtside.errors import DeviceError
+from courtside.errors import DeviceError, RunError
 from courtside.sam3 import engine as engine_module
 from courtside.sam3.association import Rules
+from courtside.sam3.checkpoint import read_state, write_state
 from courtside.sam3.engine import Engine, FrameMasks, State, full_size
 from courtside.sam3.memory import Limits, Memory, MemoryBank
 from courtside.sam3.network import Propagated, Proposals
@@ -396,7 +396,7 @@ def _numbers(state: State) -> int:
     )
 
 
-def test_a_saved_state_goes_on_as_if_never_stopped(model):
+def test_a_saved_state_goes_on_as_if_never_stopped(model, tmp_path):
     frames = moving_discs(24, 168)
     whole, first, second = (Engine(model, prompts(), 24) for _ in range(3))
     wanted = by_engine(whole, frames)
@@ -405,12 +405,27 @@ def test_a_saved_state_goes_on_as_if_never_stopped(model):
         first.step(number, frames[number])
         if len(first.state.waiting) >= SETTINGS["hotstart_delay"]:
             early.append(first.state.waiting.pop(0))
-    second.state = pickle.loads(pickle.dumps(first.state))
+    write_state(tmp_path / "state", first.state, found=True)
+    second.state, more = read_state(tmp_path / "state")
+    assert more == {"found": True}
+    assert second.state.nbytes == first.state.nbytes
     late = list(second.run((number, frames[number]) for number in range(12, 24)))
     shown = [full_size(frame, HEIGHT, WIDTH) for frame in early + late]
     assert [len(frame.object_ids) for frame in early + late] != [0] * 24
     for (_, masks), (_, _, _, other) in zip(shown, wanted.frames.values(), strict=True):
         assert np.array_equal(masks[masks.any(axis=(1, 2))], other)
+
+
+@pytest.mark.parametrize("damage", [b"", b"not a state", None])
+def test_a_damaged_state_is_one_sentence(damage, tmp_path):
+    path = tmp_path / "state"
+    if damage is None:
+        write_state(path, State())
+        damage = path.read_bytes()[:-3] + b"???"
+        damage = damage.replace(b"stepped", b"steppes")
+    path.write_bytes(damage)
+    with pytest.raises(RunError, match="can't be read"):
+        read_state(path)
 
 
 # Devices

@@ -386,9 +386,68 @@ def _start_tracking(clip: Path, out: Path) -> subprocess.Popen:
     worker = subprocess.Popen(
         [sys.executable, "-c", _WORK, str(clip), str(out)], stderr=subprocess.PIPE, text=True
     )
-    _wait_for(lambda: (out / "player_detections.parquet.part").exists(), worker)
+    _wait_for(lambda: (out / "tracking").exists(), worker)
     assert _states(out)["track"] == "running"
     return worker
+
+
+_FOLLOW = """
+import sys
+from courtside import journal
+from courtside.run import Settings, execute
+journal._SECONDS, journal._SHARE = 0.0, float("inf")
+clip, out, model = sys.argv[1:]
+settings = Settings(video=clip + "/video.mp4", out=out, prompts=["a", "b"], model=model, device="cpu")
+execute(settings, stages=("track",), progress=False)
+"""
+
+
+def _follow(clip: Path, out: Path, model: Path) -> subprocess.Popen:
+    arguments = [sys.executable, "-c", _FOLLOW, str(clip), str(out), str(model)]
+    return subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True)
+
+
+def _saved(out: Path) -> int:
+    """How many times the tracking in the run folder ``out`` was saved."""
+    try:
+        return json.loads((out / "tracking" / "journal.json").read_text())["segments"]
+    except FileNotFoundError:
+        return 0
+
+
+@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT])
+def test_tracking_that_was_stopped_goes_on_and_ends_the_same(stop, tmp_path, random_sam3):
+    clip = _write_clip(tmp_path / "clip", frames=40)
+    whole = Settings(
+        video=clip / "video.mp4", out=tmp_path / "whole", prompts=["a", "b"], model=random_sam3, device="cpu"
+    )
+    wanted = execute(whole, stages=("track",), progress=False).detections()
+    assert len(wanted) > 40
+    out = tmp_path / "stopped"
+    for least in (3, 9):
+        worker = _follow(clip, out, random_sam3)
+        _wait_for(lambda least=least: _saved(out) >= least, worker)
+        worker.send_signal(stop)
+        worker.communicate()
+        assert not (out / "player_detections.parquet").exists()
+    kept = _saved(out)
+    assert kept >= 9
+    done = execute(dataclasses.replace(whole, out=out), stages=("track",), progress=False)
+    pd.testing.assert_frame_equal(done.detections(), wanted)
+    assert not (out / "tracking").exists()
+
+
+def test_tracking_starts_anew_where_something_changed(tmp_path, random_sam3):
+    clip = _write_clip(tmp_path / "clip", frames=40)
+    out = tmp_path / "run"
+    worker = _follow(clip, out, random_sam3)
+    _wait_for(lambda: _saved(out) >= 3, worker)
+    worker.kill()
+    worker.communicate()
+    settings = Settings(video=clip / "video.mp4", out=out, prompts=["b"], model=random_sam3, device="cpu")
+    table = execute(settings, stages=("track",), progress=False).detections()
+    assert set(table["prompt"]) == {"b"}
+    assert table["frame"].min() == 0
 
 
 def _wait_for(happened: Callable[[], bool], worker: subprocess.Popen | None = None) -> None:

@@ -57,10 +57,12 @@ class State:
     """All that following a video carries from one frame to the next: plain numbers and tensors.
 
     ``waiting`` are frames whose objects hotstart may still take back. Ids rise and are never used again.
+    ``stepped`` counts the frames gone through.
     """
 
     reverse: bool = False
     next_id: int = 1
+    stepped: int = 0
     tracks: list[Track] = field(default_factory=list)
     waiting: list[FrameMasks] = field(default_factory=list)
 
@@ -143,6 +145,7 @@ class Engine:
         shown = self._show(number, masks, raw, found, match, confirmed, removed, born)
         state.tracks = [track for track in tracks if track.object_id not in removed] + born
         state.waiting.append(shown.without(hidden))
+        state.stepped += 1
         if removed and rules.hotstart_delay > 0:
             state.waiting = [frame.without(removed) for frame in state.waiting]
         for track in state.tracks:

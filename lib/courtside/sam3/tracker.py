@@ -15,13 +15,14 @@ from courtside import masks
 from courtside.device import Device, choose_device
 from courtside.errors import DeviceError, SettingError
 from courtside.sam3 import weights
+from courtside.sam3.checkpoint import read_state, write_state
 from courtside.sam3.engine import Engine, FrameMasks, full_size
 from courtside.types import Detection, FrameDetections
 
 if TYPE_CHECKING:
     from courtside.video import Video
 
-__all__ = ["Sam3Tracker"]
+__all__ = ["Following", "Sam3Tracker"]
 
 
 class Sam3Tracker:
@@ -35,6 +36,7 @@ class Sam3Tracker:
 
     name = "sam3"
     takes_prompts = True
+    resumable = True
 
     def __init__(self, model: str | Path = "facebook/sam3", device: str = "auto") -> None:
         self._source, self._wanted = str(model), device
@@ -53,14 +55,15 @@ class Sam3Tracker:
         return said
 
     def track(
-        self, video: Video, prompts: Sequence[str] = (), *, progress: bool = True
-    ) -> Iterator[FrameDetections]:
+        self, video: Video, prompts: Sequence[str] = (), *, progress: bool = True, resume: Path | None = None
+    ) -> Following:
         """Yield each frame's detections, in order, with masks of the frame's size.
 
         ``class_id`` is the prompt's position and ``class_name`` its text; ``confidence`` is the
         detector's score when the object was found; ``bbox`` is the tightest around the mask. Frames
         come ``hotstart_delay`` frames late, so that an object that turns out to be false or a
-        duplicate within that time appears in none of them. Raises :class:`SettingError` for prompts
+        duplicate within that time appears in none of them. ``resume`` is a file that :meth:`Following.save`
+        wrote: what follows is what would have followed then. Raises :class:`SettingError` for prompts
         that can't work, :class:`ModelError` where the weights can't be loaded and
         :class:`DeviceError` when memory runs out.
         """
@@ -69,41 +72,61 @@ class Sam3Tracker:
             self._loaded = weights.load(self._source, choose_device(self._wanted))
         model, processor, device = self._loaded
         encoded = _encode(processor.tokenizer, texts, model.config.detector_config.text_config)
-        return self._track(video, texts, encoded, model, processor, device, progress)
+        prompts = [(tokens["input_ids"], tokens["attention_mask"]) for tokens in encoded]
+        engine, found = Engine(model, prompts, video.frame_count), False
+        if resume is not None:
+            state, more = read_state(resume, device.device)
+            engine.state, found = state, more["found"]
+        return Following(engine, video, texts, processor.video_processor, device, found, progress)
 
-    def _track(
+
+class Following(Iterator[FrameDetections]):
+    """A video as it is followed: its frames, one by one, and :meth:`save` between any two of them."""
+
+    def __init__(
         self,
+        engine: Engine,
         video: Video,
         texts: list[str],
-        encoded: list[Any],
-        model: Any,
         processor: Any,
         device: Device,
+        found: bool,
         progress: bool,
-    ) -> Iterator[FrameDetections]:
-        prompts = [(tokens["input_ids"], tokens["attention_mask"]) for tokens in encoded]
-        engine = Engine(model, prompts, video.frame_count)
-        outputs = engine.run(_prepared(video, processor.video_processor, device))
-        found, count = False, 0
+    ) -> None:
+        self._engine, self._video, self._texts = engine, video, texts
+        self._device, self._found = device, found
+        self._outputs = engine.run(_prepared(video, processor, device, engine.state.stepped))
+        done = engine.state.stepped - len(engine.state.waiting)
         options = {} if progress else {"disable": True}
-        with tqdm(total=video.frame_count, desc=self.name, unit="frame", **options) as bar:
-            while (shown := self._next(outputs, count, device)) is not None:
-                frame = _to_detections(shown, video, texts)
-                found |= bool(frame.detections)
-                count += 1
-                bar.update()
-                yield frame
-        if not found:
-            named = ", ".join(map(repr, texts))
-            warnings.warn(f"no players found in {video.name}: nothing fits {named}", stacklevel=2)
+        self._bar = tqdm(
+            total=video.frame_count, initial=done, desc=Sam3Tracker.name, unit="frame", **options
+        )
 
-    def _next(self, outputs: Iterator[FrameMasks], count: int, device: Device) -> FrameMasks | None:
+    def __next__(self) -> FrameDetections:
         try:
-            return next(outputs, None)
+            shown = next(self._outputs)
+        except StopIteration:
+            self._end()
+            raise
         except torch.OutOfMemoryError as error:
             raise DeviceError(
-                f"{device.device} ran out of memory after frame {count}: use fewer prompts, or --device cpu"
+                f"{self._device.device} ran out of memory after frame {self._engine.state.stepped}: use fewer"
+                " prompts, or --device cpu"
             ) from error
+        frame = _to_detections(shown, self._video, self._texts)
+        self._found |= bool(frame.detections)
+        self._bar.update()
+        return frame
+
+    def save(self, path: Path) -> None:
+        """Write all that is needed to go on after the last frame that was given."""
+        write_state(path, self._engine.state, found=self._found)
+
+    def _end(self) -> None:
+        self._bar.close()
+        if not self._found:
+            named = ", ".join(map(repr, self._texts))
+            warnings.warn(f"no players found in {self._video.name}: nothing fits {named}", stacklevel=3)
 
 
 def _check_texts(prompts: Sequence[str]) -> list[str]:
@@ -136,9 +159,11 @@ def _encode(tokenizer: Any, texts: list[str], text_config: Any) -> list[Any]:
     return encoded
 
 
-def _prepared(video: Video, processor: Any, device: Device) -> Iterator[tuple[int, torch.Tensor]]:
+def _prepared(
+    video: Video, processor: Any, device: Device, start: int = 0
+) -> Iterator[tuple[int, torch.Tensor]]:
     """Numbers and pixels (3, side, side), in the model's number format, of frames decoded ahead."""
-    for index, _, image in video.frames():
+    for index, _, image in video.frames(start):
         clip = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
         prepared = processor(videos=[clip], device=device.device, return_tensors="pt")
         yield index, prepared.pixel_values_videos[0, 0].to(device.device, device.dtype)
