@@ -13,8 +13,9 @@ from courtside.errors import LabelsError
 from courtside.labels import read_detections, read_labels
 from courtside.video import Video
 
-VIDEO = SimpleNamespace(name="game.mp4", width=100, height=80, frame_count=5, stated_frame_count=5)
-CUT = SimpleNamespace(name="cut.mp4", width=100, height=80, frame_count=3, stated_frame_count=5)
+SIZE = {"width": 100, "height": 80, "fps": 25.0, "stated_frame_count": 5}
+VIDEO = SimpleNamespace(name="game.mp4", frame_count=5, times_s=np.arange(5) / 25, **SIZE)
+CUT = SimpleNamespace(name="cut.mp4", frame_count=3, times_s=np.arange(3) / 25, **SIZE)
 SEQINFO = "[Sequence]\nname=game\nframeRate=29.97\nseqLength=5\nimWidth=100\nimHeight=80\n"
 GT = "1,1,10,10,20,30,1,1,0.5\n1,2,50,10,20,30,1,1,1\n5,1,12,10,20,30,0,1,-1\n"
 
@@ -267,9 +268,12 @@ def test_bytes_that_are_no_text(write):
         read_labels(folder)
 
 
-def test_a_file_for_a_folder(write):
-    with pytest.raises(LabelsError, match=r"gt\.txt is not a folder; give the folder that holds gt/gt\.txt"):
-        read_labels(write() / "gt" / "gt.txt")
+def test_a_bare_file_needs_the_video_for_its_size(write):
+    path = write() / "gt" / "gt.txt"
+    with pytest.raises(LabelsError, match=r"gt\.txt does not say how large the video is; name the video"):
+        read_labels(path)
+    labels = read_labels(path, VIDEO)
+    assert (labels.folder, labels.name, labels.frame_count, len(labels.ground_truth)) == (path, "gt", 5, 3)
 
 
 def test_detections_in_order_of_frame(write):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,11 @@ class Sequence:
     whose: str
     times_s: np.ndarray | None = None
     kept: int | None = None
+
+    @property
+    def stem(self) -> str:
+        """What the video is called where a file holds several."""
+        return self.name or PurePath(self.whose).stem
 
 
 @dataclass

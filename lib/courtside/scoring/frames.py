@@ -166,7 +166,7 @@ def _masked(truth: pd.DataFrame, labels: Labels) -> pd.DataFrame:
     if len(required):
         row = required.iloc[0]
         raise LabelsError(
-            f"{labels.folder / 'masks.json'}: frame {row['frame'] + 1} has no mask of object "
+            f"{labels.folder}: frame {row['frame'] + 1} has no mask of object "
             f"{row['object_id']}; add it or score boxes"
         )
     nothing = encode_rle(np.zeros((labels.height, labels.width), bool)) if missing.any() else ""
