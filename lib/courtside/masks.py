@@ -21,6 +21,7 @@ __all__ = [
     "nms",
     "remove_sprinkles",
     "rle_iou",
+    "run_lengths",
 ]
 
 
@@ -46,13 +47,19 @@ def decode_rle(rle: str, height: int, width: int) -> np.ndarray:
     >>> decode_rle("22", 2, 2).astype(int).tolist()
     [[0, 1], [0, 1]]
     """
-    runs = _run_lengths(rle, height, width)
+    runs = run_lengths(rle, height, width)
     values = np.arange(len(runs)) % 2 == 1
     return np.repeat(values, runs).reshape(width, height).T
 
 
-def _run_lengths(rle: str, height: int, width: int) -> np.ndarray:
-    """Lengths of the alternating runs of background and foreground, checked against the size."""
+def run_lengths(rle: str, height: int, width: int) -> np.ndarray:
+    """Lengths of a mask's alternating runs of background and foreground, int64, down column after column.
+
+    Raises :class:`TableError` when the string is malformed or belongs to a mask of another size.
+
+    >>> run_lengths("22", 2, 2)
+    array([2, 2])
+    """
     expected = height * width
     problem = f"the mask {str(rle)[:24]!r} is not COCO's run-length code of {height} x {width} pixels"
     code = np.frombuffer(rle.encode("ascii", "replace"), np.uint8).astype(np.int64) - 48
@@ -83,7 +90,7 @@ def rle_iou(first: Sequence[str], second: Sequence[str], height: int, width: int
     if len(first) == 0 or len(second) == 0:
         return np.zeros((len(first), len(second)))
     for rle in {*first, *second}:
-        _run_lengths(rle, height, width)
+        run_lengths(rle, height, width)
     size = [height, width]
     pair = [[{"size": size, "counts": rle.encode("ascii")} for rle in side] for side in (first, second)]
     ious = np.asarray(coco.iou(*pair, [0] * len(second)), np.float64)

@@ -17,7 +17,7 @@ from courtside import tables
 from courtside.errors import RunError
 from courtside.labels import Labels
 from courtside.masks import encode_rle
-from courtside.report import blocks, crops, figures, html, overlay, words
+from courtside.report import blocks, crops, figures, html, overlay, proxy, words
 from courtside.report.colors import color_of, ink_on, rgb_of
 from courtside.report.matches import followed_by, main_objects
 from courtside.report.sections import Report
@@ -393,18 +393,36 @@ class TestPictures:
         blank, boxed = made.frame(0)[90, 20].astype(int), made.frame(5)[90, 20].astype(int)
         assert np.abs(boxed - rgb_of(1)).max() < np.abs(blank - rgb_of(1)).max()
 
-    def test_the_proxy_is_short_and_small(self, tmp_path):
-        rng = np.random.default_rng(1)
-        with VideoWriter(tmp_path / "clip.mp4", 640, 360, FPS) as writer:
-            for _ in range(30):
-                writer.write(rng.integers(0, 255, (360, 640, 3), np.uint8))
-        data, seconds = overlay.proxy(tmp_path / "clip.mp4", max_seconds=0.4, max_bytes=600_000)
-        (tmp_path / "proxy.mp4").write_bytes(data)
+    def test_the_proxy_has_every_frame_without_tracks(self, tmp_path):
+        video = Video(clip(tmp_path / "clip.mp4", frames=9, size=(800, 450)))
+        table = tracks([(frame, 1, 20.0, 30.0, 780.0, 400.0) for frame in range(9)])
+        overlay.render_overlay(video, table, tmp_path / "overlay.mp4", tmp_path / "proxy.mp4", progress=False)
         made = Video(tmp_path / "proxy.mp4")
-        assert seconds == pytest.approx(0.4)
-        assert made.frame_count == 10
-        assert len(data) <= 600_000
-        assert made.width < 640
+        assert (made.width, made.height, made.frame_count) == (640, 360, 9)
+        expected = cv2.resize(video.frame(5), (640, 360), interpolation=cv2.INTER_AREA).astype(int)
+        assert np.abs(made.frame(5) - expected).mean() < 2
+
+    @pytest.mark.parametrize(
+        ("name", "limits", "frames", "width"),
+        [
+            ("as it is", {}, 30, 320),
+            ("short", {"max_seconds": 0.4}, 10, 320),
+            ("small", {"max_bytes": 600_000}, 30, 240),
+            ("cut", {"max_bytes": 150_000}, 10, 240),
+        ],
+    )
+    def test_a_page_gets_as_much_of_the_proxy_as_fits(self, tmp_path, name, limits, frames, width):
+        rng = np.random.default_rng(1)
+        with VideoWriter(tmp_path / "clip.mp4", 320, 180, FPS) as writer:
+            for _ in range(30):
+                writer.write(rng.integers(0, 255, (180, 320, 3), np.uint8))
+        found = proxy.fit_proxy(tmp_path / "clip.mp4", **limits)
+        (tmp_path / "proxy.mp4").write_bytes(found.data)
+        made = Video(tmp_path / "proxy.mp4")
+        assert len(found.data) <= limits.get("max_bytes", 8_000_000)
+        assert (made.frame_count, made.width) == (found.frame_count, found.width)
+        assert made.width == width
+        assert made.frame_count == pytest.approx(frames, abs=3 if name == "cut" else 0)
 
 
 class TestBlocks:

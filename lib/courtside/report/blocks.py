@@ -90,7 +90,7 @@ def note(said: str, kind: str = "warning") -> Block:
     word = {"warning": "Warning", "info": "Note"}[kind]
     return Block(
         f'<div class="note {kind}" role="note"><strong>{word}.</strong> {text(said)}</div>',
-        f"{word}: {text}",
+        f"{word}: {said}",
     )
 
 

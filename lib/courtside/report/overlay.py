@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
+import contextlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,15 +14,15 @@ from tqdm import tqdm
 
 from courtside.masks import decode_rle
 from courtside.report.colors import ink_on, rgb_of
+from courtside.report.proxy import PROXY_SIDE, fit_size, small
 from courtside.video import Video, VideoWriter
 
 if TYPE_CHECKING:
     from courtside.folder import Run
 
-__all__ = ["clock", "draw_tracks", "fit_size", "proxy", "render_overlay", "rows_by_frame", "write_overlay"]
+__all__ = ["clock", "draw_tracks", "render_overlay", "rows_by_frame", "write_overlay"]
 
 _MASK_STRENGTH = 0.45
-_PROXY_SIDES = (640, 480, 360, 240)
 
 
 def clock(seconds: float, decimals: int = 0) -> str:
@@ -37,16 +37,6 @@ def clock(seconds: float, decimals: int = 0) -> str:
     minutes, left = divmod(rest, 60)
     text = f"{hours}:{minutes:02d}:{left:02d}" if hours else f"{minutes}:{left:02d}"
     return f"{text}.{fraction:0{decimals}d}" if decimals else text
-
-
-def fit_size(width: int, height: int, long_side: int) -> tuple[int, int]:
-    """``(width, height)`` scaled down so that neither side is over ``long_side``; never scaled up.
-
-    >>> fit_size(3840, 2160, 1280), fit_size(720, 1280, 1280), fit_size(640, 480, 1280)
-    ((1280, 720), (720, 1280), (640, 480))
-    """
-    scale = min(1.0, long_side / max(width, height))
-    return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def rows_by_frame(detections: pd.DataFrame, frames: Iterable[int]) -> Iterator[pd.DataFrame]:
@@ -69,9 +59,7 @@ def draw_tracks(
     """
     height, width = image.shape[:2]
     size = fit_size(width, height, long_side)
-    canvas = (
-        cv2.resize(image, size, interpolation=cv2.INTER_AREA) if size != (width, height) else image.copy()
-    )
+    canvas = small(image, size) if size != (width, height) else image.copy()
     scale = np.array([size[0] / width, size[1] / height] * 2)
     line = max(1, round(max(size) / 640))
     masks = rows["mask_rle"].notna().to_numpy()
@@ -96,62 +84,43 @@ def draw_tracks(
 
 
 def write_overlay(run: Run, *, progress: bool = True) -> Path:
-    """Make the run's ``overlay.mp4`` by :func:`render_overlay`; returns its path."""
-    return render_overlay(run.video(), run.detections(), run.overlay_path, progress=progress)
+    """Make the run's ``overlay.mp4``, and ``proxy.mp4`` beside it, by :func:`render_overlay`."""
+    video, paths = run.video(), (run.overlay_path, run.proxy_path)
+    return render_overlay(video, run.detections(), *paths, progress=progress)
 
 
 def render_overlay(
-    video: Video, detections: pd.DataFrame, path: str | Path, *, long_side: int = 1280, progress: bool = True
+    video: Video,
+    detections: pd.DataFrame,
+    path: str | Path,
+    proxy_path: str | Path | None = None,
+    *,
+    long_side: int = 1280,
+    progress: bool = True,
 ) -> Path:
     """Write the video with its tracks drawn on it, one written frame for each source frame; returns ``path``.
 
     H.264 at the video's mean rate, neither side over ``long_side`` pixels, frame by frame: memory does not
     grow with the length. A tag in the corner gives time and frame number, as the event table does.
+    ``proxy_path`` gets the same frames small and without tracks, since decoding them twice would cost more.
     Raises :class:`~courtside.errors.VideoError` and :class:`~courtside.errors.DiskFullError` as
     :class:`~courtside.video.VideoWriter` does.
     """
     path = Path(path)
     width, height = fit_size(video.width, video.height, long_side)
+    size = fit_size(video.width, video.height, PROXY_SIDE)
     rows = rows_by_frame(detections, range(video.frame_count))
     frames = tqdm(video.frames(), total=video.frame_count, desc="overlay", unit="frame", disable=not progress)
-    with VideoWriter(path, width, height, video.fps) as writer:
+    with contextlib.ExitStack() as files:
+        writer = files.enter_context(VideoWriter(path, width, height, video.fps))
+        proxy = files.enter_context(VideoWriter(proxy_path, *size, video.fps)) if proxy_path else None
         for frame, here in zip(frames, rows, strict=False):
             canvas = draw_tracks(frame.image, here, long_side=long_side)
             _draw_clock(canvas, f"{clock(frame.time_s, 2)}  frame {frame.index}")
             writer.write(canvas)
+            if proxy is not None:
+                proxy.write(small(frame.image, size))
     return path
-
-
-def proxy(path: str | Path, *, max_seconds: float = 60.0, max_bytes: int = 6_000_000) -> tuple[bytes, float]:
-    """A small H.264 copy of a video to put into a page, and how many seconds of it the copy covers.
-
-    Frames and rate stay those of the source; only the first ``max_seconds`` are taken, and the picture
-    shrinks (640, 480, 360, then 240 pixels on its long side) until the copy is within ``max_bytes``; at 240
-    pixels it is taken as it comes.
-    """
-    path = Path(path)
-    video = Video(path)
-    count = int(np.searchsorted(video.times_s, max_seconds)) or video.frame_count
-    share = path.stat().st_size * count / video.frame_count
-    for long_side in _PROXY_SIDES:
-        size = fit_size(video.width, video.height, long_side)
-        # Sizes that will be far too large are not tried: bytes grow a little slower than pixels.
-        guess = share * (max(size) / max(video.width, video.height)) ** 1.7
-        if guess > 1.5 * max_bytes and long_side != _PROXY_SIDES[-1]:
-            continue
-        data = _encoded(video, size, count)
-        if len(data) <= max_bytes:
-            break
-    return data, count / video.fps
-
-
-def _encoded(video: Video, size: tuple[int, int], count: int) -> bytes:
-    with tempfile.TemporaryDirectory() as folder:
-        small = Path(folder) / "proxy.mp4"
-        with VideoWriter(small, *size, video.fps) as writer:
-            for frame in video.frames(stop=count):
-                writer.write(cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA))
-        return small.read_bytes()
 
 
 def _draw_mask(canvas: np.ndarray, mask: np.ndarray, color: tuple[int, int, int], line: int) -> None:

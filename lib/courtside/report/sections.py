@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from courtside.report import blocks, crops, figures, overlay, words
-from courtside.report.blocks import Block, Html, chip
+from courtside.report import blocks, crops, figures, overlay, player, words
+from courtside.report.blocks import Block, chip
 from courtside.report.matches import followed_by, main_objects
+from courtside.report.moments import ERRORS, SUSPECTS, Moment, find_errors, suspect_moments
+from courtside.report.proxy import fit_proxy
+from courtside.report.scene import Scene
 
 if TYPE_CHECKING:
     from courtside.folder import Run
@@ -121,14 +124,64 @@ class Report:
             blocks.paragraph(f"{self._protocol_line()} {words.RULE_OF_THUMB}", "quiet"),
         )
 
+    @cached_property
+    def proxy(self) -> Video:
+        """The small copy of the video that the player shows."""
+        from courtside.video import Video
+
+        return Video(self.run.proxy_path)
+
+    @cached_property
+    def moments(self) -> list[Moment]:
+        """A row for each error; for each suspect where nothing was scored."""
+        if self.matches is None:
+            return suspect_moments(self.detections, self.proxy, self.video.times_s, self.video.width)
+        scene = Scene(
+            self.labels.ground_truth,
+            self.detections,
+            self.matches,
+            size=(self.video.width, self.video.height),
+            times_s=self.video.times_s,
+            labelled_frames=self.labels.labelled_frames,
+            threshold=self.scores["protocol"]["iou_threshold"],
+            name=self._called,
+        )
+        return find_errors(self.events, scene, self.detections, self.matches, self.labels.roster, self.proxy)
+
     def player(self) -> Block:
-        """The overlay video, small enough to travel inside the page."""
-        data, seconds = overlay.proxy(self.run.overlay_path)
-        whole = seconds >= self.video.duration_s - 0.5
-        part = "The whole video" if whole else f"The first {overlay.clock(seconds)} of the video"
-        name = self.run.overlay_path.name
-        return blocks.video_player(
-            data, f"{part}, made small. {name} in the run's folder has all of it, larger."
+        """The clip with its tracks, its labels, a lane for each person, and every error to look into."""
+        small = fit_proxy(self.proxy.path)
+        size, times_s = (self.video.width, self.video.height), self.video.times_s
+        truth = None if self.labels is None else self.labels.ground_truth
+        masks = sum(
+            int(table["mask_rle"].notna().sum()) for table in (self.detections, truth) if table is not None
+        )
+        common = {"mask_size": player.mask_size(masks, size) if masks else None, "size": size}
+        objects = [] if truth is None else np.unique(truth["object_id"]).tolist()
+        tracks = player.track_layer(
+            self.detections, len(times_s), self.matches, self.events, objects, **common
+        )
+        labels = truth is not None and player.truth_layer(
+            truth, len(times_s), self.matches, tracks["ids"], self._names(), **common
+        )
+        data = player.clip_data(
+            proxy=small,
+            size=size,
+            times_s=times_s,
+            tracks=tracks,
+            truth=labels or None,
+            moments=self.moments,
+            kinds=SUSPECTS if self.matches is None else ERRORS,
+            words=words.SUSPECT_ROWS if self.matches is None else words.ERROR_ROWS,
+        )
+        whole = small.frame_count == len(times_s)
+        part = (
+            "The whole video"
+            if whole
+            else f"The first {overlay.clock(times_s[small.frame_count - 1])} of the video"
+        )
+        return player.page_block(
+            data, small, f"{part}, made small. Causes are guesses from where people stood."
         )
 
     def timeline(self) -> Block:
@@ -239,24 +292,17 @@ class Report:
         )
         return blocks.table(heads, rows, self._protocol_line() + said)
 
-    def errors(self, first: int = 25) -> Block:
-        """Where in the video each kind of error lies; the ``first`` switches, and the first of all errors."""
+    def errors(self) -> Block:
+        """How many errors of each kind there are, and where in the video they lie."""
         if self.events is None:
             return self._no_labels()
         draw = partial(figures.error_timeline, self.events, self.video.times_s)
         sizes = self.events["event"].value_counts()
         said = ", ".join(words.count(int(sizes.get(kind, 0)), *names) for kind, names in _KINDS.items())
-        shown = [
+        return blocks.stack(
             blocks.paragraph(f"{said}."),
             blocks.picture(draw, "Errors over time, a lane for each kind"),
-        ]
-        switches = self.events[self.events["event"] == "switch"]
-        if len(switches):
-            shown.append(self._event_table(switches, first, "id switches"))
-        if len(self.events):
-            every = self._event_table(self.events, first, "errors of all kinds")
-            shown.append(blocks.fold("Errors of all kinds, from the start", every))
-        return blocks.stack(*shown)
+        )
 
     def left_out(self) -> Block:
         """What was ignored, dropped or not labelled, and so is in no number above."""
@@ -306,6 +352,9 @@ class Report:
     def _who(self, object_id: int) -> str:
         name = self._names().get(object_id)
         return f"player {object_id}" if name is None else f"{name} (player {object_id})"
+
+    def _called(self, object_id: int) -> str:
+        return self._names().get(object_id, f"player {object_id}")
 
     def _warnings(self) -> Block | None:
         said = [text for record in self.run.status().values() for text in record.get("warnings") or []]
@@ -366,23 +415,6 @@ class Report:
             f'<div class="track" style="--track:{blocks.color_of(tracking_id)}">'
             f'<div class="track-head">{chip(tracking_id)} {blocks.text(said)}</div>{strip.html}</div>'
         )
-
-    def _event_table(self, events: pd.DataFrame, first: int, what: str) -> Block:
-        rows = [self._event_row(row) for row in events.head(first).itertuples(index=False)]
-        which = f"The first {len(rows)} of {len(events):,}" if len(rows) < len(events) else f"All {len(rows)}"
-        caption = f"{which} {what}; events.parquet in the run's folder has every error."
-        return blocks.table(("Time", "Frames", "Error", "Player", "Track"), rows, caption, kind="nowrap")
-
-    def _event_row(self, row: Any) -> tuple:
-        player = None if pd.isna(row.object_id) else self._who(int(row.object_id))
-        track = None if pd.isna(row.tracking_id) else chip(int(row.tracking_id))
-        if row.event == "switch":
-            track = Html(f"{chip(int(row.previous_tracking_id))} to {track}")
-        frames = str(row.frame) if row.frame == row.last_frame else f"{row.frame} to {row.last_frame}"
-        kind = _KINDS[row.event][0]
-        if row.event in ("miss", "false_positive"):
-            kind += f", {row.duration_s:.2f} s"
-        return overlay.clock(row.time_s, 2), frames, kind, player, track
 
     def _left_out(self) -> list[tuple[str, int, str]]:
         rows = []

@@ -10,8 +10,10 @@ from courtside.report.blocks import Card
 from courtside.report.overlay import clock
 
 __all__ = [
+    "ERROR_ROWS",
     "METRICS",
     "RULE_OF_THUMB",
+    "SUSPECT_ROWS",
     "count",
     "lead",
     "percent",
@@ -52,6 +54,22 @@ _HEADLINE = {
     "idf1": "How much of the video each player keeps one and the same id. 1 is perfect.",
     "hota": "Finding players and keeping their ids, weighed equally. 1 is perfect.",
 }
+ERROR_ROWS = {
+    "title": "Every error",
+    "one": "error",
+    "many": "errors",
+    "none": "Not one error was found.",
+    "hint": "Choose an error below to see the moments before, at and after it.",
+}
+SUSPECT_ROWS = {
+    "title": "Moments to look at",
+    "one": "moment to look at",
+    "many": "moments to look at",
+    "none": "Nothing looks suspicious. Without labels that is no proof.",
+    "hint": "Choose a moment below to see it. There are no labels, so these are suspicions.",
+}
+"""What the player says of its rows, with labels and without."""
+
 _UNDEFINED = "undefined"
 _TONES = {"mota": (0.8, 0.5), "idf1": (0.8, 0.5), "hota": (0.65, 0.4)}
 _WORST_RATIO = (1.2, 2.0)

@@ -1,0 +1,101 @@
+// Where the pictures come from: a video with one frame for each frame of the clip, at a constant rate.
+
+/**
+ * A video as numbered pictures. `onframe(frame)` is called whenever `image` shows another frame; `onstate()`
+ * when it starts or stops to play. Anything with the same members can take its place.
+ */
+export class VideoSource {
+  constructor(url, fps, frameCount) {
+    this.fps = fps;
+    this.frameCount = frameCount;
+    this.frame = -1;
+    this.onframe = () => {};
+    this.onstate = () => {};
+    this.video = document.createElement("video");
+    Object.assign(this.video, { muted: true, playsInline: true, preload: "auto", src: url });
+    this.wanted = null;
+    this.seeking = null;
+    this.video.addEventListener("play", () => this.onstate());
+    this.video.addEventListener("pause", () => this.onstate());
+    this.#follow();
+  }
+
+  get image() {
+    return this.video;
+  }
+
+  get playing() {
+    return !this.video.paused && !this.video.ended;
+  }
+
+  /** Resolves when frames can be had; rejects with the browser's reason when this is no video it can play. */
+  async open() {
+    if (this.video.readyState >= 2) return;
+    await new Promise((resolve, reject) => {
+      this.video.addEventListener("loadeddata", resolve, { once: true });
+      this.video.addEventListener("error", () => reject(new Error(this.video.error?.message || "no video")), {
+        once: true,
+      });
+    });
+  }
+
+  /** Shows a frame; resolves when `image` is that frame, or a later wish took its place. */
+  seek(frame) {
+    this.wanted = frame;
+    this.seeking ??= this.#seek().finally(() => {
+      this.seeking = null;
+    });
+    return this.seeking;
+  }
+
+  async play(speed) {
+    this.video.playbackRate = speed;
+    if (this.frame >= this.frameCount - 1) await this.seek(0);
+    await this.video.play();
+  }
+
+  pause() {
+    this.video.pause();
+  }
+
+  close() {
+    this.video.pause();
+    this.video.removeAttribute("src");
+    this.video.load();
+  }
+
+  async #seek() {
+    while (this.wanted !== null) {
+      const frame = this.wanted;
+      this.wanted = null;
+      const there = new Promise((resolve) => this.video.addEventListener("seeked", resolve, { once: true }));
+      // The middle of a frame's time is that frame whatever way the times are rounded.
+      this.video.currentTime = (frame + 0.5) / this.fps;
+      await there;
+      this.#show(frame);
+    }
+  }
+
+  #show(frame) {
+    this.frame = Math.min(Math.max(frame, 0), this.frameCount - 1);
+    this.onframe(this.frame);
+  }
+
+  /** Follows the playing video, by the time written in each picture where the browser tells it. */
+  #follow() {
+    if ("requestVideoFrameCallback" in this.video) {
+      const presented = (_, { mediaTime }) => {
+        // While a seek is under way, its own end says which frame it is.
+        if (!this.seeking) this.#show(Math.round(mediaTime * this.fps));
+        this.video.requestVideoFrameCallback(presented);
+      };
+      this.video.requestVideoFrameCallback(presented);
+      return;
+    }
+    const look = () => {
+      if (this.playing && !this.seeking) this.#show(Math.floor(this.video.currentTime * this.fps + 1e-3));
+      if (this.playing) requestAnimationFrame(look);
+    };
+    this.video.addEventListener("play", look);
+  }
+}
