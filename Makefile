@@ -12,7 +12,7 @@ CANDIDATES := $(if $(PYTHON),$(PYTHON),python3.12 python3.11 python3 python)
 FITS := import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint train-tiny bench lock clean
+.PHONY: help setup demo test lint train-tiny sportsmot bench lock clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -57,6 +57,11 @@ lint: setup ## Check style without changing anything
 train-tiny: setup ## Train the tiny SAM 3 from nothing: hours on a CPU, minutes on a GPU; goes on where it stopped
 	$(BIN)/python -m minicourt train --out data/models/training
 	$(BIN)/python -m minicourt export data/models/training --out data/models/sam3-tiny
+
+# make sportsmot ROOT=~/data/sportsmot OPTIONS="--split test --tracker botsort"
+sportsmot: setup ## Evaluate on SportsMOT's basketball: ROOT=its folder, and OPTIONS of courtside sportsmot
+	@test -n "$(ROOT)" || { echo "Say where SportsMOT is: make sportsmot ROOT=~/data/sportsmot" >&2; exit 2; }
+	$(BIN)/courtside sportsmot "$(ROOT)" $(OPTIONS)
 
 bench: setup ## Time decoding, tracking, scoring and the report, as ratios
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done

@@ -1,4 +1,4 @@
-"""The command ``courtside``: track a video, score it, report on it, and look at what is installed."""
+"""The command ``courtside``: track a video, score it, report on it, move data in and out."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ import json
 import sys
 from collections.abc import Sequence
 
-from courtside import run
+from courtside import commands, run
 from courtside.errors import CourtsideError, SettingError
 from courtside.settings import DEFAULT_MODEL, Settings, default_folder
 
 __all__ = ["TRACKERS", "build_parser", "headline", "main"]
 
+FORMATS = ("mot", "mots", "coco", "cvat", "csv")
 TRACKERS = ("sam3", "bytetrack", "ocsort", "botsort", "labels")
-"""Spelled out again, since importing the trackers would make --help wait for NumPy."""
+"""Both are spelled out again, since importing what they name would make --help wait for NumPy."""
 
 _INTERRUPTED = 130
 
@@ -23,7 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code.
 
     0 when all went well, 2 with one sentence on stderr for what the user can fix, 130 after Ctrl-C,
-    and from ``doctor`` 1 when something that every run needs is missing.
+    and 1 from ``doctor`` when something that every run needs is missing, from ``labels check`` when labels
+    have errors, and from ``sportsmot`` when a sequence failed.
     """
     options = build_parser().parse_args(arguments)
     try:
@@ -45,16 +47,20 @@ def build_parser() -> argparse.ArgumentParser:
         description="Follow basketball players through handheld phone video, and measure how well it went.",
         epilog="Each command explains itself: courtside track --help",
     )
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    _add_track(commands)
-    _add_score(commands)
-    _add_report(commands)
-    _add_doctor(commands)
+    parsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_track(parsers)
+    _add_score(parsers)
+    _add_report(parsers)
+    _add_labels(parsers)
+    _add_export(parsers)
+    _add_sql(parsers)
+    _add_sportsmot(parsers)
+    _add_doctor(parsers)
     return parser
 
 
-def _add(commands, name: str, does: str, about: str, examples: str) -> argparse.ArgumentParser:
-    return commands.add_parser(
+def _add(parsers, name: str, does: str, about: str, examples: str) -> argparse.ArgumentParser:
+    return parsers.add_parser(
         name,
         help=does,
         description=about,
@@ -63,9 +69,9 @@ def _add(commands, name: str, does: str, about: str, examples: str) -> argparse.
     )
 
 
-def _add_track(commands) -> None:
+def _add_track(parsers) -> None:
     parser = _add(
-        commands,
+        parsers,
         "track",
         "follow the players in a video and report on it",
         "Follow the players in a video, score the tracks where there are labels, draw them, and write\n"
@@ -120,9 +126,9 @@ def _add_track(commands) -> None:
     parser.set_defaults(command=_track)
 
 
-def _add_score(commands) -> None:
+def _add_score(parsers) -> None:
     parser = _add(
-        commands,
+        parsers,
         "score",
         "score a run again, such as with other labels",
         "Score the tracks of a run against labels and write scores.json and events.parquet. What is left\n"
@@ -136,9 +142,9 @@ def _add_score(commands) -> None:
     parser.set_defaults(command=_score)
 
 
-def _add_report(commands) -> None:
+def _add_report(parsers) -> None:
     parser = _add(
-        commands,
+        parsers,
         "report",
         "make the report of a run again",
         "Make report.html again from the tables of a run, and first the scores and the overlay video where\n"
@@ -150,9 +156,96 @@ def _add_report(commands) -> None:
     parser.set_defaults(command=_report)
 
 
-def _add_doctor(commands) -> None:
+def _add_labels(parsers) -> None:
+    parser = parsers.add_parser("labels", help="say everything that is wrong with labels")
+    check = _add(
+        parser.add_subparsers(title="commands", metavar="COMMAND", required=True),
+        "check",
+        "say everything that is wrong with labels, at once",
+        "Read labels as --labels does and print every error with its file and row, what looks wrong though\n"
+        "it can be read, and how the labels were made. PATH is a labels folder, the export of a labelling\n"
+        "tool, or a tree of labelled videos. Exit code 1 means that there are errors.",
+        "  courtside labels check data/labels/game\n  courtside labels check game-cvat.zip --video game.mp4",
+    )
+    check.add_argument("path", metavar="PATH", help="a folder or file of labels")
+    check.add_argument(
+        "--video", metavar="FILE", help="the video (default: the video.mp4 in the folder, if any)"
+    )
+    check.set_defaults(command=commands.check_labels)
+
+
+def _add_export(parsers) -> None:
     parser = _add(
-        commands,
+        parsers,
+        "export",
+        "write tracks for other tools, or all tables to a database",
+        "Write the tracks of a run to a file: mot (MOTChallenge text), mots (masks without overlaps), coco\n"
+        "(with masks), cvat (to correct the tracks in CVAT) or csv. Or copy the tables of all runs below a\n"
+        "folder into a database: rows of the same runs are replaced, in one transaction, so that it can be\n"
+        "done again.",
+        "  courtside export reports/game-sam3 --format cvat --out game.xml\n"
+        "  courtside export --to sqlite:///runs.db\n"
+        "  courtside export reports/eval --to postgresql://me@host/games",
+    )
+    parser.add_argument(
+        "run", nargs="?", metavar="RUN", help="a run folder; with --to a folder of runs: reports"
+    )
+    parser.add_argument("--format", choices=FORMATS, help="the format of the file")
+    parser.add_argument("--out", metavar="FILE", help="the file (default: tracks-<format> in the run folder)")
+    parser.add_argument("--to", metavar="URL", help="a database, as SQLAlchemy names it")
+    _add_quiet(parser)
+    parser.set_defaults(command=commands.export)
+
+
+def _add_sql(parsers) -> None:
+    parser = _add(
+        parsers,
+        "sql",
+        "ask all runs a question in SQL",
+        "Run an SQL query (DuckDB's) over the tables of all runs below a folder: player_detections,\n"
+        "players, jersey_reads, events and scores, each with a column run.",
+        '  courtside sql "select run, idf1, hota from scores where prompt is null"\n'
+        '  courtside sql "select run, event, count(*) from events group by all" --csv',
+    )
+    parser.add_argument("query", metavar="QUERY", help="what to ask")
+    parser.add_argument(
+        "--runs", metavar="DIR", default="reports", help="where the runs are (default: reports)"
+    )
+    parser.add_argument("--csv", action="store_true", help="print CSV instead of a table")
+    parser.set_defaults(command=commands.sql)
+
+
+def _add_sportsmot(parsers) -> None:
+    parser = _add(
+        parsers,
+        "sportsmot",
+        "evaluate on the basketball of SportsMOT",
+        "Track and score the basketball sequences of SportsMOT by its published protocol. ROOT holds\n"
+        "splits_txt and dataset as they are unpacked. Trackers other than sam3 link det/det.txt of each\n"
+        "sequence. What is done already is not done again. Exit code 1 means that a sequence failed.",
+        "  courtside sportsmot ~/data/sportsmot\n"
+        "  courtside sportsmot ~/data/sportsmot --split test --tracker botsort",
+    )
+    parser.add_argument("root", metavar="ROOT", help="the folder of SportsMOT")
+    parser.add_argument(
+        "--split", default="val", help="train, val or test, which has no labels (default: val)"
+    )
+    parser.add_argument("--tracker", choices=TRACKERS[:-1], default="sam3", help="(default: sam3)")
+    parser.add_argument(
+        "--prompt", action="append", dest="prompts", metavar="TEXT", help='(default: "basketball player")'
+    )
+    parser.add_argument("--model", default=DEFAULT_MODEL, metavar="M", help=f"(default: {DEFAULT_MODEL})")
+    parser.add_argument("--device", default="auto", help="(default: auto)")
+    parser.add_argument(
+        "--out", metavar="DIR", default="reports/sportsmot", help="(default: reports/sportsmot)"
+    )
+    _add_quiet(parser)
+    parser.set_defaults(command=commands.sportsmot)
+
+
+def _add_doctor(parsers) -> None:
+    parser = _add(
+        parsers,
         "doctor",
         "say what is installed, what is missing, and what to do about it",
         "Look at everything a run needs: versions, the device and why it was chosen, video codecs, the\n"

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import json
 import os
-import platform
 import signal
 import sys
 import threading
@@ -18,7 +17,6 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from courtside import notebook, watch
-from courtside.doctor import versions
 from courtside.errors import CourtsideError, DiskFullError, RunError, SettingError
 from courtside.files import (
     hash_code,
@@ -28,7 +26,7 @@ from courtside.files import (
     read_note,
     whole,
 )
-from courtside.folder import STAGES, UPSTREAM, Run, record
+from courtside.folder import STAGES, UPSTREAM, Run, describe_video, record
 from courtside.journal import Journal
 from courtside.settings import Settings
 
@@ -151,6 +149,8 @@ class _Job:
         """A hash of all that the stage's outputs depend on."""
         settings = self.settings
         status = self.run.status()
+        if stage == "track" and (session := self.run.session_fingerprint()) is not None:
+            return session
         own: dict[str, Any] = {"code": self.code(stage)}
         if stage == "track":
             own |= {name: self.hash(name) for name in ("video", "detections", "model")}
@@ -213,30 +213,21 @@ class _Job:
 
     def write_config(self, tracker: Tracker | None = None) -> None:
         """Write ``config.json``. What concerns tracking stays as it is where tracks are not made anew."""
-        settings, video = self.settings, self.video()
-        facts = ("name", "width", "height", "frame_count", "duration_s", "fps", "codec", "rotation")
-        inputs: dict[str, Any] = {
-            "video": {"path": str(settings.video), "sha256": self.hash("video")}
-            | {name: getattr(video, name) for name in facts},
-            "labels": None,
-        }
+        settings = self.settings
+        inputs: dict[str, Any] = {"video": describe_video(self.video()), "labels": None}
         if settings.labels is not None:
             inputs["labels"] = {"path": str(settings.labels), "sha256": self.hash("labels")}
-        tracking: dict[str, Any] = {"versions": versions(), "platform": platform.platform()}
-        tracking["tracker"] = {"name": settings.tracker} | (tracker.settings if tracker else {})
-        tracking["device"] = self._describe_device(tracker)
         for name in ("detections", "model"):
             used = getattr(settings, name) is not None and (name != "model" or settings.tracker == "sam3")
             key = "sha256" if name == "detections" or Path(settings.model).is_dir() else "revision"
             inputs[name] = {"path": str(getattr(settings, name)), key: self.hash(name)} if used else None
+        said = {"name": settings.tracker} | (tracker.settings if tracker else {})
         tracked = "track" not in self.todo or self.is_fresh("track")
-        if tracker is None and tracked and self.run.config_path.exists():
-            previous = self.run.config()
-            tracking = {name: previous[name] for name in tracking}
-            inputs |= {name: previous["inputs"][name] for name in ("detections", "model")}
-        content = {"settings": settings.parameters(), "inputs": inputs, **tracking, "written": watch.now()}
         with self._naming_disk_full("config.json"):
-            watch.write_json(self.run.config_path, content)
+            if tracker is None and tracked and self.run.config_path.exists():
+                self.run.rewrite_config(settings, {name: inputs[name] for name in ("video", "labels")})
+            else:
+                self.run.write_config(settings, inputs, said, self._describe_device(tracker))
 
     def _describe_device(self, tracker: Tracker | None) -> dict[str, Any]:
         """``device``, ``dtype`` and ``reason``: what is planned, and after tracking what was really used."""
@@ -263,6 +254,11 @@ class _Job:
             self.run.require(needed)
         if name == "track" and not again and self._recall_tracks():
             return
+        if name == "track" and self.run.session_path.exists():
+            raise RunError(
+                f"{self.run.folder} holds the tracks of a session, which tracking would replace: finish the"
+                " propagation there, or choose another --out"
+            )
         self._say(f"{name}: running")
         later = [stage for stage in STAGES if name in UPSTREAM[stage]]
         running = {"state": "running", "started": watch.now(), "pid": os.getpid()}
@@ -338,7 +334,8 @@ class _Job:
         with whole(run.events_path) as part:
             tables.check(scores.events, tables.EVENTS, "the stage score").to_parquet(part, index=False)
         watch.write_json(run.scores_path, scores.to_json())
-        return {"outputs": [run.scores_path.name, run.events_path.name]}
+        outputs = [run.scores_path.name, run.events_path.name]
+        return {"outputs": outputs, "warnings": list(labels.notes)}
 
     def _overlay(self) -> dict[str, Any]:
         from courtside.report.overlay import write_overlay

@@ -71,7 +71,7 @@ class Settings:
 
 
 def default_folder(video: str | Path, tracker: str) -> Path:
-    """``reports/<video>-<tracker>`` under the current folder; a ``video.mp4`` goes by its folder's name.
+    """``reports/<video>-<tracker>`` under the current folder; ``video.mp4`` and ``img1`` go by their folder.
 
     >>> default_folder("clips/game-7.mov", "sam3").as_posix()
     'reports/game-7-sam3'
@@ -79,7 +79,7 @@ def default_folder(video: str | Path, tracker: str) -> Path:
     'reports/final-sam3'
     """
     path = absolute(video)
-    name = path.parent.name if path.stem == "video" else path.stem
+    name = path.parent.name if path.stem in ("video", "img1") else path.stem
     return Path("reports") / f"{name or 'video'}-{tracker}"
 
 

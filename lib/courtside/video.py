@@ -10,6 +10,7 @@ import json
 import operator
 import os
 import queue
+import re
 import shutil
 import threading
 from collections.abc import Iterable, Iterator
@@ -54,7 +55,8 @@ class Video:
     """Upright frames of a video file or of a folder of JPEGs, each at its exact time.
 
     ``path``: any file that FFmpeg decodes (.mov, HEVC, 10-bit HDR, any rotation, variable frame
-    rate, edit lists), or a folder of JPEG files in the order of their names.
+    rate, edit lists), or a folder of JPEG files in the order of their names, such as the ``img1`` of a
+    MOTChallenge sequence, whose ``seqinfo.ini`` gives its rate and whose folder its name.
 
     Attributes: ``name`` of the file or folder; ``width`` and ``height`` of the upright frame in
     pixels; ``frame_count``; ``times_s``, float64 ``[frame_count]``, the seconds at which each frame is
@@ -73,7 +75,8 @@ class Video:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self.name = self.path.resolve().name
+        whole = self.path.resolve()
+        self.name = whole.parent.name if _sequence_fps(whole) else whole.name
         try:
             if not self.path.exists():
                 raise VideoError(f"no video at {self.path}; check the path.")
@@ -232,15 +235,17 @@ class _JpegFolder:
         if self._times_file.is_file():
             expected = self._read_times(numbered)
         else:
-            expected, self.fps = len(found), _ASSUMED_FPS
+            stated_fps = _sequence_fps(folder)
+            expected, self.fps = len(found), stated_fps or _ASSUMED_FPS
             # A broken file leaves a gap, so that the frames after it keep their times.
             times_s = {path: i / self.fps for i, path in enumerate(found)}
             self.times_s = np.array([times_s[path] for path in self._frames])
             self.times_s -= self.times_s[0]
             self.duration_s = float(self.times_s[-1]) + 1 / self.fps
-            self.warnings.append(
-                f"{folder.name} has no {_TIMES_FILE}; times assume {self.fps:g} frames per second"
-            )
+            if stated_fps is None:
+                self.warnings.append(
+                    f"{folder.name} has no {_TIMES_FILE}; times assume {self.fps:g} frames per second"
+                )
         self.stated_count = max(expected, len(self._frames))
         if len(self._frames) < expected:
             self.warnings.append(
@@ -290,6 +295,16 @@ class _JpegFolder:
         if image is None:
             raise VideoError(f"{path} is not a JPEG that decodes; extract the frames again.")
         return image
+
+
+def _sequence_fps(folder: Path) -> float | None:
+    """What the seqinfo.ini beside the pictures of a MOTChallenge sequence says; None where there is none."""
+    path = folder.parent / "seqinfo.ini"
+    if folder.name != "img1" or not path.is_file():
+        return None
+    stated = re.search(r"^\s*framerate\s*=\s*([\d.]+)\s*$", path.read_text(errors="replace"), re.I | re.M)
+    fps = float(stated.group(1)) if stated else 0.0
+    return fps if fps > 0 else None
 
 
 class VideoWriter:

@@ -3,8 +3,9 @@
 A task's result holds a ``videorectangle`` per object, whose ``sequence`` has keyframes with ``frame`` (from
 1), ``x``, ``y`` (top left), ``width`` and ``height`` in percent, ``rotation`` in degrees about the top left,
 and ``enabled``. As in Label Studio itself, boxes between keyframes are interpolated linearly; after a
-keyframe that is not enabled the object is out of view until the next one; after the last one it stays where
-it is until the video ends (https://labelstud.io/tags/videorectangle, and its export with interpolated keyframes).
+keyframe that is not enabled the object is out of view until the next one; after the last one it stays
+where it is until the video ends (https://labelstud.io/tags/videorectangle, and its export with
+interpolated keyframes).
 """
 
 from __future__ import annotations
