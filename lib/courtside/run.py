@@ -156,6 +156,7 @@ class _Job:
             own |= {name: self.hash(name) for name in ("video", "detections", "model")}
             own |= {"tracker": settings.tracker, "prompts": settings.prompts, "options": settings.options}
             own |= {"device": settings.device if settings.tracker == "sam3" else None}
+            own |= {"labels": self.hash("labels")} if settings.tracker == "labels" else {}
         elif stage == "score":
             own |= {"labels": self.hash("labels"), "match": settings.match, "threshold": settings.threshold}
         own["upstream"] = [status[name]["fingerprint"] for name in UPSTREAM[stage]]
@@ -180,6 +181,7 @@ class _Job:
         return make_tracker(
             settings.tracker,
             detections=settings.detections,
+            labels=settings.labels,
             model=settings.model,
             device=settings.device,
             **settings.options,

@@ -249,6 +249,7 @@ class LabelsTracker:
 
     name = "labels"
     takes_prompts = True
+    resumable = False
 
     def __init__(self, folder: str | Path) -> None:
         self._folder = Path(folder)
