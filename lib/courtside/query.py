@@ -101,7 +101,9 @@ def query(root: str | Path, text: str) -> tuple[list[str], list[tuple]]:
             result = connection.execute(text)
             return [each[0] for each in result.description or ()], result.fetchall()
         except duckdb.Error as error:
-            raise SettingError(f"the query failed ({error}): the views are {', '.join(VIEWS)}") from error
+            raise SettingError(
+                f"the query failed ({_said(error)}): the views are {', '.join(VIEWS)}"
+            ) from error
 
 
 def copy_to(root: str | Path, url: str, *, progress: bool = False) -> dict[str, int]:
@@ -151,7 +153,7 @@ def _source(
             connection.execute("select count(*) from read_parquet(?)", [file])
         except duckdb.Error as error:
             raise RunError(
-                f"cannot read {file} ({error}): delete it and run courtside track again"
+                f"cannot read {file} ({_said(error)}): delete it and run courtside track again"
             ) from error
         connection.execute("insert into _files values (?, ?)", [run, file])
     if not files:
@@ -192,6 +194,11 @@ def _type(column: pa.Column) -> str:
     kind = str(column.dtype).lower()
     known = {"int64": "bigint", "float64": "double", "bool": "boolean", "boolean": "boolean"}
     return known.get(kind, "varchar")
+
+
+def _said(error: duckdb.Error) -> str:
+    """DuckDB's message on one line, without its drawing of where in the query it is."""
+    return " ".join(str(error).split("\n\nLINE ")[0].split())
 
 
 def _batches(connection: duckdb.DuckDBPyConnection, view: str) -> Iterator[list[dict[str, Any]]]:
