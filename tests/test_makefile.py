@@ -43,6 +43,7 @@ def test_make_alone_lists_every_target(repository):
         ("demo", ["minicourt render --level game", "courtside track"]),
         ("lock", ["uv pip compile pyproject.toml"]),
         ("bench", ["benchmarks/"]),
+        ("sportsmot", ["courtside sportsmot"]),
     ],
 )
 def test_targets_do_what_their_help_says(target, commands, repository):

@@ -221,7 +221,7 @@ def _engine(url: str) -> sqlalchemy.Engine:
     try:
         parsed = sa.make_url(url)
         if parsed.drivername in ("postgres", "postgresql"):
-            # SQLAlchemy's default driver is another than the one that courtside[postgres] installs.
+            # What SQLAlchemy takes by default differs between its versions; the extra postgres has psycopg.
             parsed = parsed.set(drivername="postgresql+psycopg")
         engine = sa.create_engine(parsed)
     except (sa.exc.ArgumentError, ValueError) as error:
@@ -231,7 +231,7 @@ def _engine(url: str) -> sqlalchemy.Engine:
     except ModuleNotFoundError as error:
         raise SettingError(
             f"the driver {error.name} is not installed: pip install {error.name}, or for PostgreSQL "
-            "pip install 'courtside[postgres]'"
+            "pip install 'psycopg[binary]'"
         ) from error
     if engine.dialect.name == "sqlite":
         # Left to itself, Python's driver commits before it changes tables (docs.sqlalchemy.org, pysqlite).
