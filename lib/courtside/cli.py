@@ -52,6 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_score(parsers)
     _add_report(parsers)
     _add_labels(parsers)
+    _add_share(parsers)
     _add_export(parsers)
     _add_sql(parsers)
     _add_sportsmot(parsers)
@@ -172,6 +173,27 @@ def _add_labels(parsers) -> None:
         "--video", metavar="FILE", help="the video (default: the video.mp4 in the folder, if any)"
     )
     check.set_defaults(command=commands.check_labels)
+
+
+def _add_share(parsers) -> None:
+    parser = _add(
+        parsers,
+        "share",
+        "write a report to pass on, without names, paths and faces",
+        "Write the report of a run as one HTML file for others: names of files, folders and teams are taken\n"
+        "out, and with --hide-faces the heads of all people found are pixelated in every picture and in the\n"
+        "video. The run, the video and the labels stay as they are.",
+        "  courtside share reports/game-sam3 --hide-faces --out game.html",
+    )
+    _add_run(parser)
+    parser.add_argument("--out", required=True, metavar="FILE", help="the HTML file to write")
+    parser.add_argument(
+        "--hide-faces",
+        action="store_true",
+        help="pixelate the heads of everybody tracked, labelled or detected",
+    )
+    _add_quiet(parser)
+    parser.set_defaults(command=_share)
 
 
 def _add_export(parsers) -> None:
@@ -306,6 +328,17 @@ def _report(options: argparse.Namespace) -> int:
     return _finish(
         run.execute(settings, stages=run.STAGES[1:], again=("report",), progress=not options.quiet)
     )
+
+
+def _share(options: argparse.Namespace) -> int:
+    from courtside.report.share import share
+
+    progress = not options.quiet
+    path = share(run.Run(options.run), options.out, hide_faces=options.hide_faces, progress=progress)
+    print(f"report to pass on: {path}")
+    if options.hide_faces:
+        print("people whom nothing found keep their faces: look through the video before you pass it on")
+    return 0
 
 
 def _doctor(options: argparse.Namespace) -> int:

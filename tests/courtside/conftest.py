@@ -1,10 +1,11 @@
-"""Fixtures of the library's tests: a small SAM 3 video model with random weights."""
+"""Fixtures of the library's tests: a small SAM 3 video model with random weights, and a browser."""
 
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -12,7 +13,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from transformers import Sam3VideoModel
+    from transformers import Sam3VideoModel, Sam3VideoProcessor
+
+FLAGS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
 
 SIDE, PATCH = 112, 14
 WIDTH = 128
@@ -92,13 +98,13 @@ def _config(side: int = SIDE, patch: int = PATCH, layers: int = 2):
     return Sam3VideoConfig(detector_config=detector, tracker_config=tracker, low_res_mask_size=4 * grid)
 
 
-def _processor():
+def _processor(side: int = SIDE):
     from tokenizers.pre_tokenizers import ByteLevel
     from transformers import CLIPTokenizer, Sam2VideoVideoProcessor, Sam3ImageProcessor, Sam3VideoProcessor
 
     letters = sorted(ByteLevel.alphabet())
     words = [*letters, *(letter + "</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
-    size = {"height": SIDE, "width": SIDE}
+    size = {"height": side, "width": side}
     normal = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
     return Sam3VideoProcessor(
         Sam3ImageProcessor(size=size, **normal),
@@ -136,6 +142,12 @@ def random_sam3(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Sam3VideoModel(config).save_pretrained(folder)
     _processor().save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def lettered_processor() -> Callable[[int], Sam3VideoProcessor]:
+    """Makes a processor for frames of so many pixels; to its tokenizer, a letter is a token."""
+    return _processor
 
 
 @pytest.fixture(scope="session")
@@ -190,3 +202,16 @@ def lively_sam3() -> Callable[..., Sam3VideoModel]:
         return model.double()
 
     return build
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator:
+    """Chromium, without a window."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright (in the extra dev)")
+    program = shutil.which("chromium") or shutil.which("chromium-browser")
+    if program is None:
+        pytest.skip("needs Chromium on the path (apt-get install chromium)")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
+        yield browser
+        browser.close()

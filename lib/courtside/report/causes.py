@@ -18,6 +18,7 @@ CAUSES = {
     "crossed": "the id went over between two people who met",
     "bystander": "the track is on somebody nobody asked for",
     "double": "a second track on somebody who has one",
+    "late start": "nothing had followed this player yet",
     "loose box": "box and label overlap too little to match",
     "left behind": "the track goes on where somebody was",
     "blur": "much less sharp than the same person usually is",
@@ -88,6 +89,8 @@ class _Guess:
 
     def miss(self, object_id: int, first: int, last: int) -> Cause | None:
         frames = _sample(self.scene.truth.frames_of(object_id, first, last))
+        if self.scene.last_followed(object_id, first) == first:
+            return self.occluded(object_id, frames) or self.late(object_id, first, last)
         return (
             self.occluded(object_id, frames)
             or self.at_edge(object_id, frames)
@@ -158,6 +161,12 @@ class _Guess:
         if not sides or len(sides) * 2 < len(frames):
             return None
         return Cause("left the frame", f"at the {max(set(sides), key=sides.count)} edge")
+
+    def late(self, object_id: int, first: int, last: int) -> Cause:
+        if self.scene.is_followed_after(object_id, last):
+            seconds = self.scene.times_s[last] - self.scene.times_s[first]
+            return Cause("late start", f"no track for the first {seconds:.2f} s")
+        return Cause("late start", "no track was ever on this player")
 
     def loose(self, object_id: int, frames: np.ndarray) -> Cause | None:
         best = (0.0, -1)

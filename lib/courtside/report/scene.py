@@ -126,6 +126,10 @@ class Scene:
         place = np.searchsorted(frames, before)
         return int(frames[place - 1]) if place else before
 
+    def is_followed_after(self, object_id: int, frame: int) -> bool:
+        frames = self._followed_frames.get(object_id, np.zeros(0, np.int64))
+        return bool(len(frames) and frames[-1] > frame)
+
     def absence_s(self, object_id: int, first: int, last: int) -> float:
         """Seconds that an object had no label in labelled frames between two frames that have one."""
         labelled = self._labelled[(self._labelled > first) & (self._labelled < last)]

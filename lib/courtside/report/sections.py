@@ -357,12 +357,16 @@ class Report:
         return self._names().get(object_id, f"player {object_id}")
 
     def _warnings(self) -> Block | None:
+        notes = [*(blocks.note(text) for text in dict.fromkeys(self._said())), self._detections_note()]
+        return blocks.stack(*notes)
+
+    def _said(self) -> list[str]:
+        """The warnings of the stages and of the video."""
         said = [text for record in self.run.status().values() for text in record.get("warnings") or []]
         said += self.video.warnings
         if not len(self.detections):
             said.append("No players were found in this video, so every figure below is empty.")
-        notes = [*(blocks.note(text) for text in dict.fromkeys(said)), self._detections_note()]
-        return blocks.stack(*notes)
+        return said
 
     def _detections_note(self) -> Block | None:
         """What a README beside the detections file says of them."""

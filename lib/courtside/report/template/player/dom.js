@@ -18,59 +18,43 @@ const SIGNS = {
   forward: "M4.5 3v10L11 8zM10.9 3h1.6v10h-1.6z",
 };
 
-/** A sign as a picture that readers of the page skip. */
-export function sign(name) {
+// Around the middle of a square of 10, all to be filled, so that page and canvas share them.
+const MARKS = {
+  diamond: "M0-5 5 0 0 5-5 0z",
+  triangle: "M0-4.5 5 4.5H-5z",
+  square: "M-4-4H4V4H-4z",
+  ring: "M-4.5 0a4.5 4.5 0 1 0 9 0a4.5 4.5 0 1 0-9 0zM-2.7 0a2.7 2.7 0 1 1 5.4 0a2.7 2.7 0 1 1-5.4 0z",
+  cross: "M-4.5-2.5-2.5-4.5 0-2 2.5-4.5 4.5-2.5 2 0 4.5 2.5 2.5 4.5 0 2-2.5 4.5-4.5 2.5-2 0z",
+};
+
+function picture(path, box, size, color, name) {
   const space = "http://www.w3.org/2000/svg";
   const svg = document.createElementNS(space, "svg");
-  for (const [key, value] of [["viewBox", "0 0 16 16"], ["width", "16"], ["height", "16"], ["aria-hidden", "true"]]) {
-    svg.setAttribute(key, value);
-  }
-  const path = document.createElementNS(space, "path");
-  path.setAttribute("d", SIGNS[name]);
-  path.setAttribute("fill", "currentColor");
-  svg.append(path);
+  const attributes = { viewBox: box, width: size, height: size, "aria-hidden": "true", class: name };
+  for (const [key, value] of Object.entries(attributes)) svg.setAttribute(key, value);
+  const shape = document.createElementNS(space, "path");
+  shape.setAttribute("d", path);
+  shape.setAttribute("fill", color);
+  svg.append(shape);
   return svg;
 }
 
-/** The mark of a kind of row, drawn so that the shape alone tells the kind. */
-export function drawMark(context, shape, x, y, size, color) {
-  const half = size / 2;
-  context.fillStyle = color;
-  context.strokeStyle = color;
-  context.lineWidth = Math.max(1.5, size / 5);
-  context.beginPath();
-  if (shape === "diamond") {
-    context.moveTo(x, y - half);
-    context.lineTo(x + half, y);
-    context.lineTo(x, y + half);
-    context.lineTo(x - half, y);
-    context.closePath();
-    context.fill();
-  } else if (shape === "triangle") {
-    context.moveTo(x, y - half);
-    context.lineTo(x + half, y + half);
-    context.lineTo(x - half, y + half);
-    context.closePath();
-    context.fill();
-  } else if (shape === "ring") {
-    context.arc(x, y, half - context.lineWidth / 2, 0, 2 * Math.PI);
-    context.stroke();
-  } else if (shape === "cross") {
-    const arm = 0.75 * half;
-    context.moveTo(x - arm, y - arm);
-    context.lineTo(x + arm, y + arm);
-    context.moveTo(x + arm, y - arm);
-    context.lineTo(x - arm, y + arm);
-    context.stroke();
-  } else {
-    context.rect(x - half + 1, y - half + 1, size - 2, size - 2);
-    context.fill();
-  }
+/** A sign as a picture that screen readers skip. */
+export function sign(name) {
+  return picture(SIGNS[name], "0 0 16 16", 16, "currentColor", "cp-sign");
 }
 
-/** A small canvas with the mark of a kind. */
+/** The mark of a kind of row, whose shape alone tells the kind. */
 export function markOf({ mark, color }) {
-  const canvas = make("canvas", { width: 24, height: 24, class: "mark", "aria-hidden": "true" });
-  drawMark(canvas.getContext("2d"), mark, 12, 12, 20, color);
-  return canvas;
+  return picture(MARKS[mark], "-5 -5 10 10", 12, color, "mark");
+}
+
+/** The same mark on a canvas, around (x, y). */
+export function drawMark(context, mark, x, y, size, color) {
+  context.save();
+  context.translate(x, y);
+  context.scale(size / 10, size / 10);
+  context.fillStyle = color;
+  context.fill(new Path2D(MARKS[mark]));
+  context.restore();
 }

@@ -14,9 +14,10 @@ export async function mount(root) {
   const bytes = bytesOf(fallback.src.slice(fallback.src.indexOf(",") + 1));
   const url = URL.createObjectURL(new Blob([bytes], { type: "video/mp4" }));
   const data = await unpack(payload);
-  const [source, second] = [0, 1].map(() => new VideoSource(url, data.fps, data.shown));
-  await Promise.all([source.open(), second.open()]);
-  const player = new Player(root, data, source, second);
+  const another = () => new VideoSource(url, data.fps, data.shown);
+  const source = another();
+  await source.open();
+  const player = new Player(root, data, source, another);
   await player.seek(0);
   return player;
 }

@@ -29,11 +29,15 @@ export function windowsAround(boxes, width, height) {
   });
 }
 
-/** Three pictures of a row; `onseek(frame)` is called for a click on one. */
+/**
+ * Three pictures of a row; `onseek(frame)` is called for a click on one. `open()` makes their source, which is
+ * one of their own, so that the player's picture stays; it is not made before it is needed.
+ */
 export class Moments {
-  constructor(clip, source) {
+  constructor(clip, open) {
     this.clip = clip;
-    this.source = source;
+    this.open = open;
+    this.source = null;
     this.onseek = () => {};
     this.turn = 0;
     this.pictures = ["before", "at", "after"].map((name) => {
@@ -51,6 +55,7 @@ export class Moments {
   /** Shows the moments of a row; resolves when they are drawn, or another row took their place. */
   async show(row) {
     const turn = ++this.turn;
+    this.source ??= this.open();
     const kind = this.clip.kinds[row.kind];
     this.said.replaceChildren(
       make("b", {}, `${kind.label}: ${row.name}`),
@@ -60,6 +65,7 @@ export class Moments {
     const frames = [row.before, row.frame, row.after].map((frame) => this.clip.clamp(frame));
     const boxes = frames.map((frame) => this.#box(row, frame));
     const views = windowsAround(boxes, this.clip.width, this.clip.height);
+    await this.source.open();
     for (const [i, { name, canvas, caption, button }] of this.pictures.entries()) {
       button.frame = frames[i];
       button.disabled = false;

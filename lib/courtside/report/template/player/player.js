@@ -23,11 +23,11 @@ const KEYS = [
  * A player inside `root`.
  *
  * `data` is what `unpack` gives; `source` shows its pictures (a `VideoSource`, or anything with its members),
- * and `second` does so for the crops. Events, with `detail`: `seek` {frame}; `select` {layer, who, id} or null;
+ * and `another()` makes a second such source for the crops. Events, with `detail`: `seek` {frame}; `select` {layer, who, id} or null;
  * `row` {row}; `point` {frame, x, y, shift} for a click into the picture, in pixels of the clip.
  */
 export class Player extends EventTarget {
-  constructor(root, data, source, second) {
+  constructor(root, data, source, another) {
     super();
     this.root = root;
     this.source = source;
@@ -38,7 +38,7 @@ export class Player extends EventTarget {
     const { truth, tracks } = this.clip.layers;
     this.shown = { tracks: true, truth: truth !== null, masks: Boolean(tracks.masks || truth?.masks), names: true };
     this.timeline = new Timeline(this.clip);
-    this.moments = this.clip.rows.length ? new Moments(this.clip, second) : null;
+    this.moments = this.clip.rows.length ? new Moments(this.clip, another) : null;
     this.table = new RowTable(this.clip);
     this.#build();
     this.timeline.onseek = (frame) => this.seek(frame);
@@ -117,7 +117,7 @@ export class Player extends EventTarget {
   close() {
     this.watcher.disconnect();
     this.source.close();
-    this.moments?.source.close();
+    this.moments?.source?.close();
     this.root.replaceChildren();
   }
 
@@ -186,7 +186,8 @@ export class Player extends EventTarget {
 
   #resize() {
     const wide = this.stage.clientWidth;
-    if (!wide) return;
+    if (!wide || wide === this.wide) return;
+    this.wide = wide;
     const most = Math.max(200, 0.68 * window.innerHeight);
     const shrink = Math.min(1, (most * this.clip.width) / (wide * this.clip.height));
     const [width, height] = [wide * shrink, (wide * shrink * this.clip.height) / this.clip.width];
