@@ -110,7 +110,7 @@ def _add_track(parsers) -> None:
     parser.add_argument(
         "--device", default="auto", help="auto, cuda, cuda:0, mps or cpu (default: auto, which says why)"
     )
-    _add_scoring(parser, "score against this folder of labels (gt/gt.txt and seqinfo.ini)")
+    _add_scoring(parser, "score against these labels: a folder, or what a labelling tool exported")
     parser.add_argument(
         "--set",
         action="append",
@@ -138,7 +138,7 @@ def _add_score(parsers) -> None:
         "  courtside score reports/game-sam3 --threshold 0.75",
     )
     _add_run(parser)
-    _add_scoring(parser, "the folder of labels (default: the one that the run has)")
+    _add_scoring(parser, "the labels (default: those that the run has)")
     _add_quiet(parser)
     parser.set_defaults(command=_score)
 
@@ -283,7 +283,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_scoring(parser: argparse.ArgumentParser, about_labels: str) -> None:
-    parser.add_argument("--labels", metavar="DIR", help=about_labels)
+    parser.add_argument("--labels", metavar="PATH", help=about_labels)
     parser.add_argument(
         "--match", choices=("box", "mask"), help="compare boxes or masks with the labels (default: box)"
     )
@@ -315,7 +315,7 @@ def _track(options: argparse.Namespace) -> int:
 def _score(options: argparse.Namespace) -> int:
     settings = _stored_settings(options)
     if settings.labels is None:
-        raise SettingError(f"the run {options.run} has no labels: name their folder with --labels")
+        raise SettingError(f"the run {options.run} has no labels: name them with --labels")
     done = run.execute(settings, stages=("score",), again=("score",), progress=not options.quiet)
     print(headline(done))
     print(f"scores: {done.scores_path}")

@@ -20,7 +20,7 @@ class Settings:
     """Everything a run depends on. Paths become absolute; they are not read before the run starts.
 
     ``tracker`` is one of ``courtside.trackers.TRACKERS``. ``detections`` is a MOTChallenge ``det.txt``,
-    for the trackers that link given boxes. ``labels`` is a folder with ``gt/gt.txt``, to score against
+    for the trackers that link given boxes. ``labels`` is what ``read_labels`` reads, to score against
     by ``match`` ("box" or "mask") at the IoU ``threshold`` in (0, 1). ``options`` are the tracker's own
     settings by name. Raises :class:`SettingError` for an empty prompt, one given twice, or a value out
     of range.
