@@ -82,11 +82,16 @@ def follow(
     model: Sam3VideoModel,
     session: modeling.Sam3VideoInferenceSession,
     *,
+    start: int | None = None,
     reverse: bool = False,
 ) -> Iterator[Shown]:
-    """Each frame of ``session``, from the last one if ``reverse``, as the loop and its processor give it."""
+    """Each frame of ``session`` as the loop and its processor give it.
+
+    ``start`` is by default the first frame or, in ``reverse``, behind the last: then it begins before it.
+    """
     show = Sam3VideoProcessor.__new__(Sam3VideoProcessor)
-    start = len(session.processed_frames) if reverse else 0
+    if start is None:
+        start = len(session.processed_frames) if reverse else 0
     outputs = model.propagate_in_video_iterator(session, start_frame_idx=start, reverse=reverse)
     while True:
         with mask_kernel():

@@ -8,7 +8,7 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,21 +19,26 @@ if TYPE_CHECKING:
     import pandera.pandas as pa
 
     from courtside.types import FrameDetections
+    from courtside.video import Video
 
 __all__ = [
     "DetectionsWriter",
+    "detection_rows",
+    "frame_rows",
     "hash_code",
     "hash_files",
     "identify_model",
     "is_disk_full",
     "read_note",
     "read_table",
+    "row_frame",
     "whole",
 ]
 
 _ROWS_PER_GROUP = 10_000
 _CHARACTERS_PER_GROUP = 16_000_000
 _NOTE = "courtside"
+_FRAME, _MASK = 1, -3  # where these stand in a row
 
 
 @contextlib.contextmanager
@@ -119,15 +124,78 @@ def read_note(path: Path) -> dict[str, Any]:
     return json.loads(metadata.get(_NOTE.encode(), b"{}"))
 
 
+def detection_rows(frame: FrameDetections, video: str, prompts: Collection[str] = ()) -> list[tuple]:
+    """A row for each detection with the columns of ``PLAYER_DETECTIONS`` in order.
+
+    ``video`` is the file's name; ``prompt`` is a detection's class name where that is one of ``prompts``.
+    """
+    from courtside.masks import encode_rle
+
+    rows = []
+    for each in frame:
+        rle = None if each.mask is None else encode_rle(each.mask)
+        prompt = each.class_name if each.class_name in prompts else None
+        identity = (video, frame.frame_number, frame.time_s, each.tracking_id, prompt)
+        found = (each.class_id, each.class_name, each.confidence, *each.bbox.to_xyxy())
+        rows.append((*identity, *found, rle, each.jersey_number, None))
+    return rows
+
+
+def row_frame(rows: Iterable[tuple], video: Video, number: int) -> FrameDetections:
+    """The detections of one frame again, from its rows."""
+    from courtside.masks import decode_rle
+    from courtside.types import BoundingBox, Detection, FrameDetections
+
+    detections = []
+    for row in rows:
+        tracking_id, _, class_id, class_name, confidence, x1, y1, x2, y2, rle, jersey_number, _ = row[3:]
+        mask = None if rle is None else decode_rle(rle, video.height, video.width)
+        box = BoundingBox(x1, y1, x2, y2)
+        detections.append(Detection(box, confidence, class_id, class_name, tracking_id, mask, jersey_number))
+    return FrameDetections(number, float(video.times_s[number]), tuple(detections))
+
+
+def frame_rows(
+    paths: Sequence[Path],
+    within: range | None = None,
+    *,
+    backward: bool = False,
+    reverse: bool = False,
+) -> Iterator[tuple[int, list[tuple]]]:
+    """The rows of each frame that has any, of files by :class:`DetectionsWriter` that hold a video in order.
+
+    Frames outside of ``within`` are left out. ``backward`` says that the files hold the video from its last
+    frame; ``reverse`` gives frames in the other order. One row group is in memory at a time.
+    """
+    import pyarrow.parquet
+
+    for path in reversed(paths) if reverse else paths:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            groups = range(file.num_row_groups)
+            for group in reversed(groups) if reverse else groups:
+                held = file.metadata.row_group(group).column(_FRAME).statistics
+                if within is not None and (held.max < within.start or held.min >= within.stop):
+                    continue
+                columns = file.read_row_group(group).to_pydict()
+                frames: dict[int, list[tuple]] = {}
+                for row in zip(*columns.values(), strict=True):
+                    if within is None or row[_FRAME] in within:
+                        frames.setdefault(row[_FRAME], []).append(row)
+                yield from sorted(frames.items(), reverse=backward != reverse)
+
+
 class DetectionsWriter:
     """Streams :class:`FrameDetections` into a parquet file of ``PLAYER_DETECTIONS``, a row group at a time.
 
     Memory stays flat: at most 10,000 rows or 16 MB of mask text wait. ``video`` is the file's name;
     ``prompt`` is a detection's class name where that is one of ``prompts``, else null.
-    Frames must come in order, each id at most once in a frame, else TableError or RunError is raised.
+    Frames must come in order, from the last where ``backward``, each id at most once in a frame, else
+    TableError or RunError is raised.
     """
 
-    def __init__(self, path: Path, video: str, prompts: Collection[str] = ()) -> None:
+    def __init__(
+        self, path: Path, video: str, prompts: Collection[str] = (), *, backward: bool = False
+    ) -> None:
         import pyarrow
         import pyarrow.parquet
 
@@ -140,7 +208,8 @@ class DetectionsWriter:
         self._writer = pyarrow.parquet.ParquetWriter(path, self._schema, compression="zstd")
         self._waiting: list[tuple] = []
         self._characters = 0
-        self._last_frame = -1
+        self._backward = backward
+        self._last_frame: int | None = None
         self.rows = 0
 
     def __enter__(self) -> DetectionsWriter:
@@ -178,19 +247,16 @@ class DetectionsWriter:
         self._writer.add_key_value_metadata({_NOTE: json.dumps(content)})
 
     def add(self, frame: FrameDetections) -> None:
-        from courtside.masks import encode_rle
+        self.add_rows(frame.frame_number, detection_rows(frame, self._video, self._prompts))
 
-        if frame.frame_number <= self._last_frame:
-            raise RunError(f"the tracker gave frame {frame.frame_number} after frame {self._last_frame}")
-        self._last_frame = frame.frame_number
-        for each in frame:
-            rle = None if each.mask is None else encode_rle(each.mask)
-            prompt = each.class_name if each.class_name in self._prompts else None
-            identity = (self._video, frame.frame_number, frame.time_s, each.tracking_id, prompt)
-            found = (each.class_id, each.class_name, each.confidence, *each.bbox.to_xyxy())
-            self._waiting.append((*identity, *found, rle, each.jersey_number, None))
-            self._characters += len(rle or "")
-        self.rows += len(frame)
+    def add_rows(self, frame: int, rows: list[tuple]) -> None:
+        """Add the rows of one frame, each with the columns of ``PLAYER_DETECTIONS`` in order."""
+        if self._last_frame is not None and (frame <= self._last_frame) != self._backward:
+            raise RunError(f"the tracker gave frame {frame} after frame {self._last_frame}")
+        self._last_frame = frame
+        self._waiting += rows
+        self._characters += sum(len(row[_MASK] or "") for row in rows)
+        self.rows += len(rows)
         if len(self._waiting) >= _ROWS_PER_GROUP or self._characters >= _CHARACTERS_PER_GROUP:
             self._flush()
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import json
+import platform
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from courtside import watch
+from courtside.doctor import versions
 from courtside.errors import RunError
-from courtside.files import read_table
+from courtside.files import hash_files, read_table
 from courtside.settings import Settings, absolute
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from courtside.labels import Labels
     from courtside.video import Video
 
-__all__ = ["STAGES", "UPSTREAM", "Run", "record"]
+__all__ = ["STAGES", "UPSTREAM", "Run", "describe_video", "record"]
 
 STAGES = ("track", "score", "overlay", "report")
 """The stages in order. Each reads what earlier ones left in the run folder."""
@@ -43,6 +45,7 @@ class Run:
         self.folder = absolute(folder)
         self.detections_path = self.folder / "player_detections.parquet"
         self.journal_path = self.folder / "tracking"
+        self.session_path = self.folder / "session"
         self.scores_path = self.folder / "scores.json"
         self.events_path = self.folder / "events.parquet"
         self.overlay_path = self.folder / "overlay.mp4"
@@ -70,6 +73,38 @@ class Run:
             )
         with _readable(self.config_path):
             return json.loads(self.config_path.read_text())
+
+    def write_config(
+        self,
+        settings: Settings,
+        inputs: Mapping[str, Any],
+        tracker: Mapping[str, Any],
+        device: Mapping[str, Any],
+    ) -> None:
+        """Write ``config.json`` of tracks that are made now: from what, by which tracker, on which device."""
+        content = {
+            "settings": settings.parameters(),
+            "inputs": {"video": None, "labels": None, "detections": None, "model": None, **inputs},
+            "versions": versions(),
+            "platform": platform.platform(),
+            "tracker": tracker,
+            "device": device,
+            "written": watch.now(),
+        }
+        watch.write_json(self.config_path, content)
+
+    def rewrite_config(self, settings: Settings, inputs: Mapping[str, Any]) -> None:
+        """Write ``config.json`` with other settings and ``inputs``; what concerns tracking stays as it is."""
+        content = self.config()
+        content["inputs"] |= inputs
+        watch.write_json(
+            self.config_path, content | {"settings": settings.parameters(), "written": watch.now()}
+        )
+
+    def session_fingerprint(self) -> str | None:
+        """A hash of all that was done in a session, which made these tracks; None where none was."""
+        log = self.session_path / "actions.jsonl"
+        return hash_files([log]) if log.is_file() else None
 
     def settings(self) -> Settings:
         """The settings of the last :func:`execute` on this folder, wherever the folder is now."""
@@ -124,6 +159,14 @@ def record(values: Mapping[str, Any]) -> dict[str, Any]:
     """A stage's entry in ``status.json``, with every key there from the start."""
     empty = dict.fromkeys(("why", "started", "finished", "seconds", "pid", "fingerprint"))
     return {"state": "pending", **empty, "warnings": [], "outputs": [], **values}
+
+
+def describe_video(video: Video) -> dict[str, Any]:
+    """What ``config.json`` says of a video: path, hash, and what it is."""
+    facts = ("name", "width", "height", "frame_count", "duration_s", "fps", "codec", "rotation")
+    return {"path": str(video.path), "sha256": video.sha256()} | {
+        name: getattr(video, name) for name in facts
+    }
 
 
 @contextlib.contextmanager

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 from courtside import watch
-from courtside.files import DetectionsWriter, whole
+from courtside.files import DetectionsWriter, frame_rows, whole
 from courtside.types import FrameDetections
 
 __all__ = ["Journal"]
@@ -27,9 +27,11 @@ class Journal:
     ``journal.json`` names always fits together. Arguments as of :class:`courtside.files.DetectionsWriter`.
     """
 
-    def __init__(self, folder: Path, video: str, prompts: Collection[str] = ()) -> None:
+    def __init__(
+        self, folder: Path, video: str, prompts: Collection[str] = (), *, backward: bool = False
+    ) -> None:
         self.folder = folder
-        self._video, self._prompts = video, prompts
+        self._video, self._prompts, self._backward = video, prompts, backward
         self._segments = 0
         self._writer: DetectionsWriter | None = None
         self._due = time.monotonic() + _SECONDS
@@ -97,7 +99,13 @@ class Journal:
 
     def _start_segment(self) -> DetectionsWriter:
         self.folder.mkdir(exist_ok=True)
-        return DetectionsWriter(self._part(self._segments + 1), self._video, self._prompts)
+        part = self._part(self._segments + 1)
+        return DetectionsWriter(part, self._video, self._prompts, backward=self._backward)
+
+    def rows(self, *, ascending: bool = False) -> Iterator[tuple[int, list[tuple]]]:
+        """The rows of each frame that counts and has any, as they came or by ``ascending`` frame."""
+        segments = [self._segment(number) for number in range(1, self._segments + 1)]
+        return frame_rows(segments, backward=self._backward, reverse=ascending and self._backward)
 
     def _finish_segment(self) -> None:
         writer, self._writer = self._writer or self._start_segment(), None

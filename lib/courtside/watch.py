@@ -16,7 +16,18 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["KILLED", "LOCK", "STATUS", "HeldError", "hold", "is_held", "now", "read_status", "write_json"]
+__all__ = [
+    "KILLED",
+    "LOCK",
+    "STATUS",
+    "HeldError",
+    "hold",
+    "is_held",
+    "locked",
+    "now",
+    "read_status",
+    "write_json",
+]
 
 LOCK = ".lock"
 STATUS = "status.json"
@@ -81,7 +92,7 @@ def hold(folder: Path) -> Iterator[None]:
 
     Raises :class:`HeldError` when another process holds the folder.
     """
-    with _locked(folder):
+    with locked(folder):
         _resolve(folder)
         # A session of its own keeps the watcher out of reach of Ctrl-C and of a signal to our group.
         watcher = subprocess.Popen(
@@ -101,7 +112,8 @@ def hold(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path, kind: int = fcntl.LOCK_EX, patience_s: float = 0.5) -> Iterator[None]:
+def locked(folder: Path, kind: int = fcntl.LOCK_EX, patience_s: float = 0.5) -> Iterator[None]:
+    """Hold the lock of ``folder``, which names this process; :class:`HeldError` names another that has it."""
     with open(folder / LOCK, "a+") as file:
         deadline = time.monotonic() + patience_s
         while True:
@@ -143,7 +155,7 @@ def _watch(folder: Path) -> None:
         return
     # Shared, so that a reader meanwhile doesn't take the watcher for the worker. Held still: another process
     # took over, and it has resolved the status before it started.
-    with contextlib.suppress(HeldError), _locked(folder, fcntl.LOCK_SH, patience_s=5.0):
+    with contextlib.suppress(HeldError), locked(folder, fcntl.LOCK_SH, patience_s=5.0):
         _resolve(folder)
 
 

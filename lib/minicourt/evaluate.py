@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from torchvision.ops import nms
 from tqdm import tqdm
 
 from courtside import run, scoring, tables
+from courtside.files import detection_rows
 from courtside.labels import Labels, read_labels
 from courtside.masks import rle_iou
 from courtside.scoring.counts import Counts, metrics_of
@@ -116,11 +117,8 @@ def _tracked(tracker, video: Video) -> pd.DataFrame:
     """A tracker's frames as the table ``PLAYER_DETECTIONS``, as if for the prompt "basketball player"."""
     rows = []
     for frame in tracker.track(video, progress=False):
-        for each in frame:
-            place = (video.name, frame.frame_number, frame.time_s, each.tracking_id)
-            rows.append(
-                (*place, EVERYONE, 0, EVERYONE, each.confidence, *each.bbox.to_xyxy(), None, None, None)
-            )
+        said = [replace(each, class_name=EVERYONE) for each in frame]
+        rows += detection_rows(replace(frame, detections=said), video.name, [EVERYONE])
     table = pd.DataFrame(rows, columns=list(tables.PLAYER_DETECTIONS.columns))
     return table.astype({name: str(c.dtype) for name, c in tables.PLAYER_DETECTIONS.columns.items()})
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -79,8 +80,8 @@ class Followed:
         return [shown[0] for shown in self.frames.values()]
 
 
-def by_engine(engine: Engine, frames: list[torch.Tensor]) -> Followed:
-    order = range(len(frames))[:: -1 if engine.state.reverse else 1]
+def by_engine(engine: Engine, frames: list[torch.Tensor], order: range | None = None) -> Followed:
+    order = order or range(len(frames))[:: -1 if engine.state.reverse else 1]
     found = {}
     for shown in engine.run((number, frames[number]) for number in order):
         kept, masks = full_size(shown, HEIGHT, WIDTH)
@@ -210,6 +211,27 @@ def test_the_engine_equals_the_stock_loop(case, count, reverse, model, stock_loo
     assert max(len(kept["cond_frame_outputs"]) for kept in session.output_dict_per_obj.values()) > 4
 
 
+def test_the_way_back_after_the_way_forward_equals_the_stock_loop(model, stock_loop):
+    """From the middle to the end and then, with all objects known, from before the middle to the start."""
+    frames, middle = moving_discs(48, 168), 20
+    session = stock_loop.session_of(model, dict(enumerate(frames)), prompts(), HEIGHT, WIDTH)
+    rules = Rules.of(model, stock=True)
+    forward = Engine(model, prompts(), 48, rules=rules, turn=middle)
+    backward = Engine(model, prompts(), 48, rules=rules, reverse=True)
+    for engine, order in ((forward, range(middle, 48)), (backward, range(middle - 1, -1, -1))):
+        reverse = engine is backward
+        if reverse:
+            engine.state = State(True, forward.state.next_id, tracks=forward.state.tracks)
+        stock = Followed(
+            {
+                shown.frame: (shown.object_ids, shown.scores, shown.tracker_scores, shown.masks)
+                for shown in stock_loop.follow(model, session, start=middle, reverse=reverse)
+            }
+        )
+        assert assert_same(by_engine(engine, frames, order), stock) >= 20
+    assert len({number for ids in stock.ids() for number in ids}) > 2
+
+
 # Where transformers' loop is wrong
 
 
@@ -287,11 +309,11 @@ def test_stock_keeps_duplicates_without_its_kernel(model, stock_loop, monkeypatc
 # Memory
 
 
-@pytest.mark.parametrize("every_pointer", [False, True])
+@pytest.mark.parametrize("settings", [{}, {"every_pointer": True}, {"least_quality": 0.5}])
 @pytest.mark.parametrize("reverse", [False, True])
-def test_pruning_drops_only_what_no_later_frame_reads(reverse, every_pointer):
+def test_pruning_drops_only_what_no_later_frame_reads(reverse, settings):
     rng = np.random.default_rng(3)
-    limits = Limits(conditioning=4, frames=7, pointers=16, every_pointer=every_pointer)
+    limits = Limits(conditioning=4, frames=7, pointers=16, **settings)
     for _ in range(20):
         pruned, whole = MemoryBank(), MemoryBank()
         order = range(80)[:: -1 if reverse else 1]
@@ -306,18 +328,50 @@ def test_pruning_drops_only_what_no_later_frame_reads(reverse, every_pointer):
                 assert sorted((ago, float(t[0])) for ago, t in own) == sorted(
                     (ago, float(t[0])) for ago, t in other
                 )
-            conditioning = rng.random() < often
+            conditioning, quality = rng.random() < often, rng.random()
             for bank in (pruned, whole):
                 if frame not in bank.conditioning:
-                    (bank.conditioning if conditioning else bank.tracked)[frame] = _memory(frame)
+                    memories = bank.conditioning if conditioning else bank.tracked
+                    memories[frame] = _memory(frame, quality)
             pruned.prune(frame, reverse, limits)
         held = [memory for memory in pruned.conditioning.values() if memory.features is not None]
         assert len(held) <= 4 + 6
-        assert len(pruned.tracked) <= 15
+        assert len(pruned.tracked) <= 15 + (limits.least_quality is not None)
 
 
-def _memory(at: int) -> Memory:
-    return Memory(torch.full((2,), float(at)), torch.full((3,), float(at)))
+def _memory(at: int, quality: float = 0.0) -> Memory:
+    return Memory(torch.full((2,), float(at)), torch.full((3,), float(at)), quality)
+
+
+def test_pruning_keeps_what_the_way_back_reads():
+    limits = Limits(conditioning=3, frames=5, pointers=8, turn=30)
+    pruned, whole = MemoryBank(), MemoryBank()
+    for frame in range(30, 80):
+        for bank in (pruned, whole):
+            (bank.conditioning if frame % 3 == 0 else bank.tracked)[frame] = _memory(frame)
+        pruned.prune(frame, False, limits)
+    assert len(pruned.tracked) + len(pruned.conditioning) < 30
+    for frame in range(29, 10, -1):
+        read, wanted = (bank.recall(frame, True, limits) for bank in (pruned, whole))
+        for own, other in ((read.features, wanted.features), (read.pointers, wanted.pointers)):
+            assert [(ago, float(t[0])) for ago, t in own] == [(ago, float(t[0])) for ago, t in other]
+
+
+@pytest.mark.parametrize(
+    ("qualities", "features", "pointers"),
+    [
+        # The latest frames that are good; the last counts even if it is not, and is then one more.
+        ({1: 1, 2: 1, 3: 1, 4: 1, 5: 1}, [(3, 3), (2, 4), (1, 5)], [(1, 5), (2, 4), (3, 3)]),
+        ({1: 1, 2: 1, 3: 1, 4: 0, 5: 0}, [(3, 2), (2, 3), (1, 5)], [(1, 5), (2, 3), (3, 2)]),
+        ({1: 1, 2: 0, 3: 0, 4: 0, 5: 0}, [(2, 1), (1, 5)], [(1, 5)]),
+        ({1: 0, 2: 0, 3: 0, 4: 0, 5: 0}, [(1, 5)], []),
+    ],
+)
+def test_memory_selection_reads_the_latest_good_frames(qualities, features, pointers):
+    bank = MemoryBank(tracked={at: _memory(at, quality) for at, quality in qualities.items()})
+    read = bank.recall(6, False, Limits(conditioning=4, frames=4, pointers=5, least_quality=0.01))
+    assert [(ago, int(t[0])) for ago, t in read.features] == features
+    assert [(ago, int(t[0])) for ago, t in read.pointers] == pointers
 
 
 def test_a_memory_holds_no_batch():
@@ -355,7 +409,7 @@ class Crowd:
         masks = self._seen[rows].clone()
         for index, row in enumerate(rows):
             masks[index, 2 * row : 2 * row + 2, :3] = 5.0
-        return Propagated(masks, torch.full((len(rows),), 5.0), self._pointers(rows))
+        return Propagated(masks, torch.full((len(rows),), 5.0), self._pointers(rows), torch.ones(len(rows)))
 
     def begin(self, features: None, inside: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         rows = (inside.flatten(1).float().argmax(1) // 32).tolist()
@@ -426,6 +480,40 @@ def test_a_damaged_state_is_one_sentence(damage, tmp_path):
     path.write_bytes(damage)
     with pytest.raises(RunError, match="can't be read"):
         read_state(path)
+
+
+# Clicks
+
+
+@pytest.mark.parametrize(
+    ("points", "labels"),
+    [
+        ([[12.0, 9.0]], [1]),
+        ([[12.0, 9.0], [20.0, 3.0], [5.0, 5.0]], [1, 0, 1]),
+        ([[4.0, 6.0], [19.0, 28.0]], [2, 3]),
+    ],
+    ids=["a point", "three points", "a box"],
+)
+def test_a_click_finds_what_transformers_finds(points, labels, model):
+    engine = Engine(model, [], 1)
+    network, tracker = engine.network, model.tracker_model
+    session = SimpleNamespace(num_frames=1)
+    with torch.inference_mode():
+        features = network.features(moving_discs(1, 168)[0])
+        points, labels = torch.tensor([points]).double(), torch.tensor([labels])
+        ours = network.click(features, points, labels)
+        picture = features.top.flatten(2).permute(2, 0, 1)
+        conditioned = tracker._prepare_memory_conditioned_features(session, 0, 0, True, picture, None, 1)
+        click = {"point_coords": points[:, None], "point_labels": labels[:, None].int()}
+        theirs = tracker._single_frame_forward(
+            input_points=click["point_coords"],
+            input_labels=click["point_labels"],
+            image_embeddings=[*features.fine, conditioned],
+            multimask_output=tracker._use_multimask(True, click),
+        )
+    assert ours.masks.equal(theirs.pred_masks[:, 0])
+    assert ours.scores.equal(theirs.object_score_logits[:, 0, 0])
+    assert ours.pointers.equal(theirs.object_pointer[:, 0])
 
 
 # Devices

@@ -421,7 +421,7 @@ def test_sam3_says_why_it_can_not_start(video, random_sam3):
 
 def test_sam3_prepares_each_frame_as_the_processor_prepares_all(random_sam3, video):
     from courtside.device import choose_device
-    from courtside.sam3.tracker import _prepared
+    from courtside.sam3.tracker import prepared
     from courtside.sam3.weights import load
 
     device = choose_device("cpu")
@@ -429,9 +429,12 @@ def test_sam3_prepares_each_frame_as_the_processor_prepares_all(random_sam3, vid
     together = processor.video_processor(
         videos=np.stack([frame.image for frame in video.frames()]), return_tensors="pt"
     ).pixel_values_videos[0]
-    alone = list(_prepared(video, processor.video_processor, device))
+    alone = list(prepared(video, processor.video_processor, device, range(16)))
     assert [index for index, _ in alone] == list(range(16))
     assert all(pixels.equal(together[index]) for index, pixels in alone)
+    back = list(prepared(video, processor.video_processor, device, range(15, -1, -1)))
+    assert [index for index, _ in back] == list(range(15, -1, -1))
+    assert all(pixels.equal(together[index]) for index, pixels in back)
 
 
 @pytest.mark.parametrize(("case", "place"), [("the backbone", "features"), ("one object", "propagate")])

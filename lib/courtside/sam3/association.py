@@ -71,7 +71,9 @@ class Track:
 
     ``unmatched`` counts the frames in which no detection fitted; ``doubles`` those in which this track
     fitted the same detection as an earlier one, by that one's id, while hotstart may still remove it.
-    ``last_occluded`` is -1 for never and None before the first frame after its birth.
+    ``last_occluded`` is -1 for never and None before the first frame after its birth. ``prompt`` is -1
+    where no text but a click found it. A ``kept`` object is a person's own and never taken back; ``given``
+    are mask logits (h, w) of frames in which a person showed it.
     """
 
     object_id: int
@@ -82,6 +84,8 @@ class Track:
     unmatched: int = 0
     doubles: dict[int, int] = field(default_factory=dict)
     last_occluded: int | None = None
+    kept: bool = False
+    given: dict[int, torch.Tensor] = field(default_factory=dict)
     memory: MemoryBank = field(default_factory=MemoryBank)
 
 
@@ -168,6 +172,8 @@ def judge(
         for index in match.empty:
             tracks[index].keep_alive = max(rules.min_trk_keep_alive, tracks[index].keep_alive - 1)
     for track in tracks:
+        if track.kept:
+            continue
         if track.unmatched >= max(1, rules.hotstart_unmatch_thresh) and _is_young(
             track, frame, reverse, rules
         ):
@@ -190,7 +196,7 @@ def judge(
     for track in tracks:
         if not _is_young(track, frame, reverse, rules):
             track.doubles.clear()
-        elif any(count >= rules.hotstart_dup_thresh for count in track.doubles.values()):
+        elif not track.kept and any(count >= rules.hotstart_dup_thresh for count in track.doubles.values()):
             removed.add(track.object_id)
     return removed, hidden
 

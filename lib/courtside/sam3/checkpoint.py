@@ -20,7 +20,7 @@ from courtside.sam3.memory import Memory, MemoryBank
 __all__ = ["read_state", "write_state"]
 
 _KINDS = ("conditioning", "tracked")
-_PLAIN_TRACK = tuple(each.name for each in fields(Track) if each.name != "memory")
+_PLAIN_TRACK = tuple(each.name for each in fields(Track) if each.name not in ("given", "memory"))
 _PLAIN_FRAME = tuple(each.name for each in fields(FrameMasks) if each.name != "masks")
 
 
@@ -37,6 +37,9 @@ def write_state(path: Path, state: State, **more: Any) -> None:
                 tensors[f"{kind}.{index}.{frame}.pointer"] = memory.pointer
                 if memory.features is not None:
                     tensors[f"{kind}.{index}.{frame}.features"] = memory.features
+        values["given"] = list(track.given)
+        tensors |= {f"given.{index}.{frame}": mask for frame, mask in track.given.items()}
+        values["qualities"] = [memory.quality for memory in track.memory.tracked.values()]
         tracks.append(values)
     waiting = []
     for place, frame in enumerate(state.waiting):
@@ -66,11 +69,15 @@ def _restore(plain: dict[str, Any], tensors: dict[str, torch.Tensor]) -> State:
     tracks = []
     for index, values in enumerate(plain.pop("tracks")):
         bank = MemoryBank()
+        qualities = values.pop("qualities")
+        values["given"] = {frame: tensors[f"given.{index}.{frame}"] for frame in values["given"]}
         for kind in _KINDS:
             for frame in values.pop(kind):
                 name = f"{kind}.{index}.{frame}"
                 memory = Memory(tensors.get(f"{name}.features"), tensors[f"{name}.pointer"])
                 getattr(bank, kind)[frame] = memory
+        for memory, quality in zip(bank.tracked.values(), qualities, strict=True):
+            memory.quality = quality
         # JSON knows no numbers as keys.
         values["doubles"] = {int(other): count for other, count in values["doubles"].items()}
         tracks.append(Track(**values, memory=bank))

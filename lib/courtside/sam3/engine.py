@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,8 @@ from courtside.sam3.memory import Limits, Memory
 from courtside.sam3.network import Features, Network, Propagated, Proposals
 
 __all__ = ["Engine", "FrameMasks", "State", "full_size"]
+
+_SURE = 10.0  # logit of an object's being there where a person showed it
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,7 @@ class Engine:
 
     ``frame_count`` is the length of the video. ``rules`` are the model's own by default. ``batch`` is how
     many objects are computed together; it is halved when memory runs out, and then the memories of objects
-    move to the CPU.
+    move to the CPU. ``least_quality`` and ``turn`` are as in :class:`courtside.sam3.memory.Limits`.
     """
 
     def __init__(
@@ -92,6 +95,8 @@ class Engine:
         rules: Rules | None = None,
         batch: int | None = None,
         reverse: bool = False,
+        least_quality: float | None = None,
+        turn: int | None = None,
     ) -> None:
         self.network = Network(model, frame_count)
         self.rules = Rules.of(model) if rules is None else rules
@@ -101,6 +106,8 @@ class Engine:
             tracker.num_maskmem,
             self.network.pointers,
             self.rules.every_pointer,
+            least_quality,
+            turn,
         )
         self.batch = batch or (4 if self.network.device.type == "cpu" else 64)
         self.state = State(reverse)
@@ -133,7 +140,8 @@ class Engine:
         scores = found.scores.float().cpu().numpy()
 
         visible = (masks > 0).flatten(1).any(1).cpu().numpy()
-        same_prompt = found_by[:, None] == np.array([track.prompt for track in tracks], int)[None]
+        follows = np.array([track.prompt for track in tracks], int)[None]
+        same_prompt = (found_by[:, None] == follows) | (follows < 0)
         match = associate(overlaps(found.masks > 0, masks > 0), same_prompt, scores, visible, rules)
         removed, hidden = judge(tracks, match, number, state.reverse, rules)
         confirmed = self._confirmed(number, match, raw.scores)
@@ -153,7 +161,9 @@ class Engine:
 
     def _detect(self, features: Features) -> tuple[Proposals, np.ndarray]:
         """The detections of all prompts, and the prompt of each."""
-        kept, prompts = [], []
+        network = self.network
+        side, like = network.mask_side, {"dtype": network.dtype, "device": network.device}
+        kept, prompts = [(torch.zeros(0, side, side, **like), torch.zeros(0, **like))], []
         for index, prompt in enumerate(self._prompts):
             proposals = self.network.detect(features, prompt)
             likely = proposals.scores > self.rules.score_threshold_detection
@@ -177,6 +187,7 @@ class Engine:
             torch.zeros(len(tracks), side, side, **like),
             torch.zeros(len(tracks), **like),
             torch.zeros(len(tracks), width, **like),
+            torch.zeros(len(tracks), **like),
         )
         recalls = [track.memory.recall(number, self.state.reverse, self.limits) for track in tracks]
         groups: dict[tuple[int, int], list[int]] = {}
@@ -187,9 +198,12 @@ class Engine:
             def work(part: list[int]) -> None:
                 some = network.propagate(features, [recalls[index] for index in part])
                 result.masks[part], result.scores[part] = some.masks, some.scores
-                result.pointers[part] = some.pointers
+                result.pointers[part], result.ious[part] = some.pointers, some.ious
 
             self._in_batches(work, group, number)
+        for index, track in enumerate(tracks):
+            if number in track.given:
+                result.masks[index], result.scores[index] = track.given[number], _SURE
         return result
 
     def _confirmed(self, number: int, match: Match, scores: torch.Tensor) -> dict[int, int]:
@@ -220,7 +234,13 @@ class Engine:
                 masks[index] = (mask >= 0.5) if self.rules.boolean_reconditioning else mask
         settled = keep_apart(masks, tracks)
         there = (settled > 0).flatten(1).any(1)
-        kept = [index for index, track in enumerate(tracks) if track.object_id not in removed]
+        kept = [
+            index
+            for index, track in enumerate(tracks)
+            if track.object_id not in removed and number not in track.given
+        ]
+        sure = torch.where(raw.scores > 0, raw.scores.sigmoid() * 2 - 1, 0.0)
+        qualities = (sure * raw.ious).clamp(0, 1).tolist()
         rewritten = []
         if births and self.rules.births_rewrite_memories:
             rewritten = [index for index in kept if index not in confirmed]
@@ -230,7 +250,7 @@ class Engine:
             for index, features_of_one in zip(part, memories, strict=True):
                 bank = tracks[index].memory
                 frames = bank.conditioning if index in confirmed else bank.tracked
-                frames[number] = Memory.of(features_of_one, raw.pointers[index])
+                frames[number] = Memory.of(features_of_one, raw.pointers[index], qualities[index])
 
         def work(part: list[int]) -> None:
             store(part, self.network.encode(features, settled[part][:, None], there[part], sure=False))
@@ -252,15 +272,17 @@ class Engine:
         new: list[int],
     ) -> list[Track]:
         """New tracks of the detections ``new``, with this frame as their conditioning frame."""
+        taken = {track.object_id for track in self.state.tracks if track.kept}
+        free = (number for number in count(self.state.next_id) if number not in taken)
         born = {
             index: Track(
-                object_id=self.state.next_id + place,
+                object_id=next(free),
                 prompt=int(found_by[index]),
                 score=float(scores[index]),
                 first_frame=number,
                 keep_alive=self.rules.init_trk_keep_alive,
             )
-            for place, index in enumerate(new)
+            for index in new
         }
 
         def work(part: list[int]) -> None:
@@ -271,7 +293,7 @@ class Engine:
                 born[index].memory.conditioning[number] = Memory.of(memory, pointer)
 
         self._in_batches(work, new, number)
-        self.state.next_id += len(new)
+        self.state.next_id = next(free)
         return list(born.values())
 
     def _show(

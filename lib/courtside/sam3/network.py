@@ -54,11 +54,13 @@ class Proposals:
 
 @dataclass(frozen=True, slots=True)
 class Propagated:
-    """Objects in a new frame: mask logits (N, h, w), logits (N,) of being there, pointers (N, C)."""
+    """Objects in a frame: mask logits (N, h, w), logits (N,) of being there, pointers (N, C), and the
+    estimated IoU (N,) of each mask."""
 
     masks: torch.Tensor
     scores: torch.Tensor
     pointers: torch.Tensor
+    ious: torch.Tensor
 
 
 class Network:
@@ -235,7 +237,8 @@ class Network:
         token = tokens[rows, 0, best] if tokens.shape[2] > 1 else tokens[:, 0, 0]
         there = scores > 0
         masks = torch.where(there[:, None, None], candidates[rows, 0, best], _ABSENT)
-        return Propagated(masks, scores, self._pointer(self.tracker.object_pointer_proj(token), there))
+        pointers = self._pointer(self.tracker.object_pointer_proj(token), there)
+        return Propagated(masks, scores, pointers, ious[rows, 0, best])
 
     def _pointer(self, pointer: torch.Tensor, there: torch.Tensor) -> torch.Tensor:
         share = there[:, None].to(pointer.dtype)
@@ -259,6 +262,21 @@ class Network:
         dense = tracker.prompt_encoder.mask_embed(prompt)
         pointers = self._decode(features, features.top, sparse, dense, several=True).pointers
         return given * _MASK_SCALE + _MASK_BIAS, self._pointer(pointers, inside.flatten(1).any(1))
+
+    def click(self, features: Features, points: torch.Tensor, labels: torch.Tensor) -> Propagated:
+        """Start objects with points (N, P, 2), in pixels of the model's input, labelled int (N, P).
+
+        A label is 1 for on the object and 0 for beside it; a box is its corners, labelled 2 and 3.
+        """
+        config, count = self.tracker.config, points.shape[1]
+        several = config.multimask_output_in_sam and (
+            config.multimask_min_pt_num <= count <= config.multimask_max_pt_num
+        )
+        points = points[:, None].to(self.device, self.dtype)
+        labels = labels[:, None].to(self.device, torch.int32)
+        sparse, dense = self.tracker.prompt_encoder(points, labels, None, None)
+        picture = features.top + self.tracker.no_memory_embedding.view(1, -1, 1, 1)
+        return self._decode(features, picture, sparse, dense, several)
 
     def encode(
         self, features: Features, masks: torch.Tensor, there: torch.Tensor, sure: bool

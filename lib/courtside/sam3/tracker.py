@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +20,14 @@ from courtside.sam3.engine import Engine, FrameMasks, full_size
 from courtside.types import Detection, FrameDetections
 
 if TYPE_CHECKING:
-    from courtside.video import Video
+    from courtside.video import Frame, Video
 
-__all__ = ["Following", "Sam3Tracker"]
+__all__ = ["CLICKED_NAME", "Following", "Sam3Tracker", "encode_texts", "prepared", "to_detections"]
+
+CLICKED_NAME = "clicked"
+"""The class of an object that was clicked and that no text found."""
+
+_BACKWARD = 16  # frames held at once when they are wanted from the last to the first
 
 
 class Sam3Tracker:
@@ -31,21 +36,32 @@ class Sam3Tracker:
     ``model`` is a ``Sam3VideoModel`` folder or a name on the hub, ``device`` as in
     :func:`courtside.device.choose_device`. The model's own settings (thresholds, hotstart, hole
     filling) are used as its ``config.json`` has them. Weights load once, when tracking first begins.
-    Memory does not grow with the length of the video.
+    Memory does not grow with the length of the video. With ``memory_selection``, say 0.01, the tracker
+    remembers the latest frames of at least that quality rather than the latest frames, as SAM 3 can.
     """
 
     name = "sam3"
     takes_prompts = True
     resumable = True
 
-    def __init__(self, model: str | Path = "facebook/sam3", device: str = "auto") -> None:
+    def __init__(
+        self,
+        model: str | Path = "facebook/sam3",
+        device: str = "auto",
+        *,
+        memory_selection: float | None = None,
+    ) -> None:
         self._source, self._wanted = str(model), device
+        if memory_selection is not None and not 0 <= memory_selection < 1:
+            raise SettingError(f"memory_selection is {memory_selection}; it must lie between 0 and 1")
+        self._least_quality = memory_selection
         self._loaded: tuple[Any, Any, Device] | None = None
 
     @property
     def settings(self) -> dict[str, Any]:
         """The model and, once it is loaded, its tracking settings and the device with the reason."""
         said: dict[str, Any] = {"model": self._source, "device": self._wanted}
+        said["memory_selection"] = self._least_quality
         if self._loaded is not None:
             model, _, device = self._loaded
             said |= {"device": str(device.device), "dtype": str(device.dtype).removeprefix("torch.")}
@@ -67,17 +83,18 @@ class Sam3Tracker:
         that can't work, :class:`ModelError` where the weights can't be loaded and
         :class:`DeviceError` when memory runs out.
         """
-        texts = _check_texts(prompts)
+        texts = check_texts(prompts)
         if self._loaded is None:
             self._loaded = weights.load(self._source, choose_device(self._wanted))
         model, processor, device = self._loaded
-        encoded = _encode(processor.tokenizer, texts, model.config.detector_config.text_config)
-        prompts = [(tokens["input_ids"], tokens["attention_mask"]) for tokens in encoded]
-        engine, found = Engine(model, prompts, video.frame_count), False
+        prompts = encode_texts(processor.tokenizer, texts, model.config.detector_config.text_config)
+        engine, found = Engine(model, prompts, video.frame_count, least_quality=self._least_quality), False
         if resume is not None:
-            state, more = read_state(resume, device.device)
-            engine.state, found = state, more["found"]
-        return Following(engine, video, texts, processor.video_processor, device, found, progress)
+            engine.state, more = read_state(resume, device.device)
+            found = more["found"]
+        numbers = range(engine.state.stepped, video.frame_count)
+        pixels = prepared(video, processor.video_processor, device, numbers)
+        return Following(engine, video, texts, pixels, device, video.frame_count, progress, found=found)
 
 
 class Following(Iterator[FrameDetections]):
@@ -88,19 +105,19 @@ class Following(Iterator[FrameDetections]):
         engine: Engine,
         video: Video,
         texts: list[str],
-        processor: Any,
+        pixels: Iterable[tuple[int, torch.Tensor]],
         device: Device,
-        found: bool,
+        total: int,
         progress: bool,
+        *,
+        found: bool = False,
     ) -> None:
         self._engine, self._video, self._texts = engine, video, texts
         self._device, self._found = device, found
-        self._outputs = engine.run(_prepared(video, processor, device, engine.state.stepped))
+        self._outputs = engine.run(pixels)
         done = engine.state.stepped - len(engine.state.waiting)
         options = {} if progress else {"disable": True}
-        self._bar = tqdm(
-            total=video.frame_count, initial=done, desc=Sam3Tracker.name, unit="frame", **options
-        )
+        self._bar = tqdm(total=total, initial=done, desc=Sam3Tracker.name, unit="frame", **options)
 
     def __next__(self) -> FrameDetections:
         try:
@@ -113,7 +130,7 @@ class Following(Iterator[FrameDetections]):
                 f"{self._device.device} ran out of memory after frame {self._engine.state.stepped}: use fewer"
                 " prompts, or --device cpu"
             ) from error
-        frame = _to_detections(shown, self._video, self._texts)
+        frame = to_detections(shown, self._video, self._texts)
         self._found |= bool(frame.detections)
         self._bar.update()
         return frame
@@ -129,7 +146,7 @@ class Following(Iterator[FrameDetections]):
             warnings.warn(f"no players found in {self._video.name}: nothing fits {named}", stacklevel=3)
 
 
-def _check_texts(prompts: Sequence[str]) -> list[str]:
+def check_texts(prompts: Sequence[str]) -> list[str]:
     if isinstance(prompts, str):
         raise SettingError(f"prompts must be a list of texts, not the single text {prompts!r}")
     texts = [str(prompt).strip() for prompt in prompts]
@@ -140,8 +157,13 @@ def _check_texts(prompts: Sequence[str]) -> list[str]:
     return texts
 
 
-def _encode(tokenizer: Any, texts: list[str], text_config: Any) -> list[Any]:
-    """Each text as padded token ids and attention mask, int64 [1, limit]."""
+def encode_texts(
+    tokenizer: Any, texts: list[str], text_config: Any
+) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Each text as padded token ids and attention mask, int64 [1, limit] both.
+
+    Raises :class:`SettingError` for a text that is too long, or the same as another to this tokenizer.
+    """
     limit = min(text_config.max_position_embeddings, tokenizer.model_max_length)
     encoded, seen = [], {}
     for text in texts:
@@ -155,21 +177,29 @@ def _encode(tokenizer: Any, texts: list[str], text_config: Any) -> list[Any]:
         same = seen.setdefault(tuple(tokens["input_ids"][0].tolist()), text)
         if len(seen) <= len(encoded):
             raise SettingError(f"the prompts {same!r} and {text!r} are the same to this model: leave one out")
-        encoded.append(tokens)
+        encoded.append((tokens["input_ids"], tokens["attention_mask"]))
     return encoded
 
 
-def _prepared(
-    video: Video, processor: Any, device: Device, start: int = 0
+def prepared(
+    video: Video, processor: Any, device: Device, numbers: range
 ) -> Iterator[tuple[int, torch.Tensor]]:
-    """Numbers and pixels (3, side, side), in the model's number format, of frames decoded ahead."""
-    for index, _, image in video.frames(start):
+    """The frames ``numbers`` and their pixels (3, side, side) in the model's number format, decoded ahead."""
+    frames = _backward(video, numbers) if numbers.step < 0 else video.frames(numbers.start, numbers.stop)
+    for index, _, image in frames:
         clip = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
-        prepared = processor(videos=[clip], device=device.device, return_tensors="pt")
-        yield index, prepared.pixel_values_videos[0, 0].to(device.device, device.dtype)
+        pixels = processor(videos=[clip], device=device.device, return_tensors="pt").pixel_values_videos
+        yield index, pixels[0, 0].to(device.device, device.dtype)
 
 
-def _to_detections(shown: FrameMasks, video: Video, texts: list[str]) -> FrameDetections:
+def _backward(video: Video, numbers: range) -> Iterator[Frame]:
+    """Frames from the last of ``numbers`` down: decoders only go forward, so a few at a time."""
+    for first in range(0, len(numbers), _BACKWARD):
+        some = numbers[first : first + _BACKWARD]
+        yield from reversed(list(video.frames(some[-1], some[0] + 1)))
+
+
+def to_detections(shown: FrameMasks, video: Video, texts: list[str]) -> FrameDetections:
     kept, stack = full_size(shown, video.height, video.width)
     detections = []
     for index, mask in zip(kept, stack, strict=True):
@@ -180,8 +210,9 @@ def _to_detections(shown: FrameMasks, video: Video, texts: list[str]) -> FrameDe
             Detection(
                 bbox=box,
                 confidence=min(max(shown.scores[index], 0.0), 1.0),
-                class_id=shown.prompts[index],
-                class_name=texts[shown.prompts[index]],
+                # What no text found counts behind the texts.
+                class_id=shown.prompts[index] % (len(texts) + 1),
+                class_name=[*texts, CLICKED_NAME][shown.prompts[index]],
                 tracking_id=shown.object_ids[index],
                 mask=mask,
             )
