@@ -191,6 +191,23 @@ def test_cvat_interpolates_the_boxes_from_the_keyframes(run, clip, tmp_path):
     np.testing.assert_allclose(back[BOX], whole[BOX], atol=1)
 
 
+def test_tracks_corrected_in_cvat_are_labels_to_score_against(run, clip, tmp_path):
+    export_tracks(run, "cvat", tmp_path / "whole.xml")
+    text = (tmp_path / "whole.xml").read_text()
+    (tmp_path / "keyframes.xml").write_text(
+        "\n".join(line for line in text.splitlines() if 'keyframe="0"' not in line)
+    )
+    for name, said in (("whole", []), ("keyframes", ["boxes were interpolated between keyframes"])):
+        labels = tmp_path / f"{name}.xml"
+        settings = Settings(video=clip / "video.mp4", out=tmp_path / name, tracker="labels", labels=labels)
+        done = execute(settings, stages=("track", "score"), progress=False)
+        assert done.scores()["metrics"]["mota"] == 1
+        assert done.scores()["metrics"]["true_objects"] == 2
+        warnings = done.status()["score"]["warnings"]
+        assert len(warnings) == len(said)
+        assert all(part in warning for part, warning in zip(said, warnings, strict=True))
+
+
 def test_keyframes_restore_every_box_within_the_tolerance():
     random = np.random.default_rng(3)
     boxes = np.cumsum(random.normal(size=(200, 4)), axis=0)

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from courtside import tables
+from courtside import cli, tables
 from courtside.errors import LabelsError
 from courtside.labels import check_labels, read_labels, sequences
 from courtside.masks import decode_rle, encode_rle
@@ -620,3 +620,25 @@ def test_a_file_that_is_missing_stops_nothing_else(tmp_path):
     errors = check_labels(folder).errors
     assert "seqinfo.ini is missing" in errors[0]
     assert "line 1: column 3 is nan" in errors[1]
+
+
+def test_the_command_says_all_and_by_its_exit_code_whether_labels_can_be_read(tmp_path, capsys):
+    root = tree(tmp_path, "val/v_1", "val/v_2")
+    assert cli.main(["labels", "check", str(root / "val" / "v_1")]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"{root}/val/v_1: 1 objects, 2 boxes, 0 masks in 10 labelled of 10 frames of 100 x 80 pixels",
+        "  warning: 8 labelled frames have no box: 2, 3, 4, 5, 6, 7 and 2 more; right if nobody was in view",
+    ]
+    (root / "val" / "v_2" / "gt" / "gt.txt").write_text("0,1,1,1,5,5,1,1,1\n1,1,1,1,5,0,1,1,1\n")
+    assert cli.main(["labels", "check", str(root)]) == 1
+    shown = capsys.readouterr().out.splitlines()
+    assert [line for line in shown if "v_2" in line] == [
+        f"{root}/val/v_2: 0 objects, 0 boxes, 0 masks in 10 labelled of 10 frames of 100 x 80 pixels",
+        f"  error: {root}/val/v_2/gt/gt.txt, line 1: frame 0, but frames count from 1; "
+        "add 1 to each frame of this file",
+        f"  error: {root}/val/v_2/gt/gt.txt, line 2: a box of 5 x 0 pixels; width and height must be "
+        "positive, so correct the row or remove it",
+    ]
+    assert shown[-1] == "2 labelled videos, 1 of them with errors"
+    assert cli.main(["labels", "check", str(root / "nothing")]) == 1
+    assert "error: there are no labels at" in capsys.readouterr().out
