@@ -121,24 +121,18 @@ def wrong_numbers(
     scored = {frame: place for place, frame in enumerate(np.unique(matches["frame"]).tolist())}
     place = seen["frame"].map(scored)
     run = ((seen[keys] != seen[keys].shift()).any(axis=1) | (place.diff() != 1)).cumsum()
-    owners = dict(zip(right["right"], right["object_id"], strict=True))
     rows = []
     for _, here in seen[seen["jersey_number"] != seen["right"]].groupby(run):
         row = here.iloc[0]
         number, should = str(row["jersey_number"]), str(row["right"])
         object_id, track = int(row["object_id"]), int(row["tracking_id"])
-        owner = owners.get(number)
         said = f"{number} instead of {should}"
-        mine = matches[matches["tracking_id"].eq(track).fillna(False)]["object_id"]
-        if owner is not None and mine.eq(owner).any():
-            cause = Cause(
-                "mixed up", f"{said}, the number of {scene.name(int(owner))}, whom the track followed too"
-            )
-        elif (
-            number in should
-            or should in number
-            or sum(a != b for a, b in zip(number, should, strict=False)) == 1
-        ):
+        followed = matches.loc[matches["tracking_id"].eq(track).fillna(False), "object_id"]
+        owners = right.loc[(right["right"] == number) & right["object_id"].isin(followed), "object_id"]
+        if len(owners):
+            who = scene.name(int(owners.iloc[0]))
+            cause = Cause("mixed up", f"{said}, the number of {who}, whom the track followed too")
+        elif _is_close(number, should):
             cause = Cause("misread", said)
         else:
             cause = Cause("unclear", said)
@@ -152,6 +146,12 @@ def wrong_numbers(
             )
         )
     return rows
+
+
+def _is_close(read: str, right: str) -> bool:
+    """Whether one number is part of the other, or they differ in one digit."""
+    same_length = len(read) == len(right) and sum(a != b for a, b in zip(read, right, strict=True)) == 1
+    return read in right or right in read or (len(right) > 1 and same_length)
 
 
 def suspect_moments(detections: pd.DataFrame, proxy: Video, times_s: np.ndarray, width: int) -> list[Moment]:

@@ -194,6 +194,7 @@ def truth_layer(
         keys = zip(rows["frame"].tolist(), rows["object_id"].tolist(), strict=True)
         partner[:] = [found.get(key, _NOT_ASKED) for key in keys]
     said = [names.get(i, f"player {i}") for i in ids.tolist()]
+    said = [name if said.count(name) == 1 else f"{name} ({i})" for i, name in zip(ids, said, strict=True)]
     colors = _colors_of(ids, matches, track_ids)
     return _layer(rows, "object_id", ids, said, colors, partner, frame_count, mask_size, size)
 

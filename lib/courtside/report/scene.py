@@ -150,6 +150,9 @@ class Scene:
             else:
                 labelled = self.truth.at(frame)[1]
                 others = box_iou(boxes, labelled).max(axis=1, initial=0) < 0.3
+                # A track that slips off the object does not hide it.
+                near = frame - round(self.fps), frame + round(self.fps)
+                others &= np.array([self.followed(int(i), *near) != object_id for i in ids], bool)
             others &= boxes[:, 3] >= box[3] - 0.02 * (box[3] - box[1])
             shares = _shares(box, boxes[others])
             if len(shares) and shares.max() > (best[1] if best else 0):

@@ -39,7 +39,8 @@ export function drawFrame(context, image, clip, frame, view, shown) {
       const asked = kind === "tracks" || layer.partner[row] !== -2;
       const tinted = shown.masks && drawMask(context, clip, layer, row, place, kind === "tracks");
       if (!tinted) drawBox(context, box, layer.colors[layer.who[row]], kind, asked, shown.scale);
-      if (shown.names && here && asked) names.push([kind, layer, row, box]);
+      const inside = box[0] < width && box[2] > 0 && box[1] < height && box[3] > 0;
+      if (shown.names && here && asked && inside) names.push([kind, layer, row, box]);
     }
   }
   context.globalAlpha = 1;
