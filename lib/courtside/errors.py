@@ -6,6 +6,7 @@ __all__ = [
     "DiskFullError",
     "LabelsError",
     "ModelError",
+    "RosterError",
     "RunError",
     "SettingError",
     "TableError",
@@ -38,6 +39,10 @@ class DeviceError(CourtsideError):
 
 class ModelError(CourtsideError):
     """Model weights cannot be loaded."""
+
+
+class RosterError(CourtsideError):
+    """A roster is malformed: a number twice in a team, letters for a number, a row without a team."""
 
 
 class SettingError(CourtsideError):

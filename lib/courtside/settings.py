@@ -10,9 +10,12 @@ from typing import Any
 
 from courtside.errors import SettingError
 
-__all__ = ["DEFAULT_MODEL", "Settings", "absolute", "default_folder"]
+__all__ = ["DEFAULT_MODEL", "READERS", "Settings", "absolute", "default_folder"]
 
 DEFAULT_MODEL = "facebook/sam3"
+
+READERS = ("rapidocr", "smolvlm")
+"""The readers of jersey numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +25,9 @@ class Settings:
     ``tracker`` is one of ``courtside.trackers.TRACKERS``. ``detections`` is a MOTChallenge ``det.txt``,
     for the trackers that link given boxes. ``labels`` is what ``read_labels`` reads, to score against
     by ``match`` ("box" or "mask") at the IoU ``threshold`` in (0, 1). ``options`` are the tracker's own
-    settings by name. Raises :class:`SettingError` for an empty prompt, one given twice, or a value out
+    settings by name. ``reader`` is one of ``READERS`` or "none" and ``reader_model`` its weights, for one
+    that takes them; ``roster`` is a CSV file of teams and numbers; ``merge`` is "propose" or "accept".
+    Raises :class:`SettingError` for an empty prompt, one given twice, or a value out
     of range.
 
     >>> Settings(video="a.mp4", out="runs/a", prompts=["referee"]).prompts
@@ -40,12 +45,16 @@ class Settings:
     match: str = "box"
     threshold: float = 0.5
     options: Mapping[str, Any] = field(default_factory=dict)
+    reader: str = "rapidocr"
+    reader_model: str | None = None
+    roster: Path | None = None
+    merge: str = "propose"
 
     def __post_init__(self) -> None:
         def put(name: str, value: object) -> None:
             object.__setattr__(self, name, value)
 
-        for name in ("video", "out", "detections", "labels"):
+        for name in ("video", "out", "detections", "labels", "roster"):
             value = getattr(self, name)
             put(name, None if value is None else absolute(value))
         model = str(self.model)
@@ -60,6 +69,10 @@ class Settings:
             raise SettingError("a prompt is given twice: " + ", ".join(map(repr, self.prompts)))
         if self.match not in ("box", "mask"):
             raise SettingError(f"match is {self.match!r}; it must be box or mask")
+        if self.reader not in (*READERS, "none"):
+            raise SettingError(f"unknown reader {self.reader!r}: use {', '.join(READERS)} or none")
+        if self.merge not in ("propose", "accept"):
+            raise SettingError(f"merge is {self.merge!r}; it must be propose or accept")
         if not 0 < self.threshold < 1:
             raise SettingError(f"the IoU threshold is {self.threshold}; it must lie between 0 and 1")
 

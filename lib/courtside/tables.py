@@ -11,10 +11,13 @@ __all__ = [
     "DETECTIONS",
     "EVENTS",
     "GROUND_TRUTH",
+    "JERSEY_READS",
+    "PLAYERS",
     "PLAYER_DETECTIONS",
     "ROSTER",
     "check",
     "empty",
+    "typed",
 ]
 
 
@@ -83,6 +86,68 @@ GROUND_TRUTH = pa.DataFrameSchema(
 )
 """A row per labelled object per frame. ``ignored`` rows are neither required nor punished."""
 
+JERSEY_READS = pa.DataFrameSchema(
+    {
+        "tracking_id": pa.Column("int64", pa.Check.ge(1)),
+        "frame": _FRAME,
+        "time_s": pa.Column("float64"),
+        **_BOX,
+        "quality": _PROBABILITY,
+        "reader": pa.Column("string"),
+        "text": pa.Column("string", nullable=True),
+        "confidence": _PROBABILITY,
+        "abstention": _PROBABILITY,
+        "first": pa.Column("object"),
+        "second": pa.Column("object"),
+        "weight": pa.Column("float64", pa.Check.ge(0)),
+        "used": pa.Column("bool"),
+        "why": pa.Column("string", nullable=True),
+    },
+    checks=_ORDERED,
+    unique=["tracking_id", "frame"],
+    name="jersey_reads",
+    strict=True,
+    ordered=True,
+)
+"""A row per crop that a reader looked at, in order of track and frame.
+
+The box is the player's in the frame. ``text`` is the likeliest number, null where none is likelier, and
+``confidence`` its probability; ``abstention`` the probability of anything but a number. ``first`` and
+``second`` are lists of 11 probabilities: of the digits 0 to 9 and of the end, at each position.
+``weight`` is how much the crop speaks for the track's likeliest number, as a natural logarithm of
+odds; ``used`` says whether it does at all, and ``why`` why not.
+"""
+
+PLAYERS = pa.DataFrameSchema(
+    {
+        "player_id": pa.Column("string", unique=True),
+        "tracking_ids": pa.Column("object"),
+        "team": pa.Column("string", nullable=True),
+        "jersey_number": pa.Column("string", pa.Check.str_matches(r"^\d{1,2}$"), nullable=True),
+        "confidence": _PROBABILITY,
+        "runner_up": pa.Column("string", nullable=True),
+        "runner_up_confidence": _PROBABILITY,
+        "near_tie": pa.Column("bool"),
+        "why": pa.Column("string", nullable=True),
+        "evidence_frames": pa.Column("object"),
+        "first_frame": _FRAME,
+        "last_frame": _FRAME,
+        "same_as": pa.Column("string", nullable=True),
+        "same_confidence": _PROBABILITY,
+    },
+    name="players",
+    strict=True,
+    ordered=True,
+)
+"""A row per player, in order of appearance.
+
+``tracking_ids`` lists the player's tracks: one, or several where merges were accepted. ``confidence`` is
+the probability of the likeliest number, which is given as ``jersey_number`` only where it is high enough;
+else ``why`` says why not. ``near_tie`` marks a ``runner_up`` that comes close. ``evidence_frames`` lists
+the frames whose crops speak for the number, the strongest first. ``same_as`` proposes an earlier player as
+the same person, with the probability that both numbers are right; 0 without a proposal.
+"""
+
 ROSTER = pa.DataFrameSchema(
     {
         "object_id": pa.Column("int64", pa.Check.ge(0), nullable=False, unique=True),
@@ -138,3 +203,9 @@ def empty(schema: pa.DataFrameSchema) -> pd.DataFrame:
     """A table with the columns and types of ``schema`` and no rows."""
     columns = {name: pd.Series([], dtype=str(column.dtype)) for name, column in schema.columns.items()}
     return pd.DataFrame(columns)
+
+
+def typed(table: pd.DataFrame, schema: pa.DataFrameSchema) -> pd.DataFrame:
+    """``table`` with the declared type of each column, since a column of nulls alone has none of its own."""
+    types = {name: str(column.dtype) for name, column in schema.columns.items() if name in table}
+    return table.astype(types)

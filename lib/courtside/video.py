@@ -127,6 +127,10 @@ class Video:
             )
         return self._ahead(range(start, min(stop, self.frame_count), stride))
 
+    def frames_at(self, indices: Iterable[int]) -> Iterator[Frame]:
+        """The frames numbered ``indices``, which must rise, decoded ahead as by :meth:`frames`."""
+        return self._ahead(indices)
+
     def frame(self, index: int) -> np.ndarray:
         """Frame ``index`` (from 0), uint8 (H, W, 3) RGB; :class:`VideoError` if there is no such frame."""
         index = operator.index(index)

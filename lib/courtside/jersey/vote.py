@@ -1,0 +1,99 @@
+"""What the readings of one track say together: Bayes over every number, with none and unknown allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.special import logsumexp
+
+from courtside.jersey.readers import END, Reading
+
+__all__ = ["ABSTAIN_BELOW", "NUMBERS", "Vote", "likelihood_ratios", "posterior", "vote"]
+
+NUMBERS = (*(str(number) for number in range(100)), *(f"0{digit}" for digit in range(10)))
+"""Every number that a jersey may carry: "0" to "99", then "00" to "09". "0" is not "00"."""
+
+ABSTAIN_BELOW = 0.8
+"""A number less probable than this is not given."""
+
+_VISIBLE = (0.03, 0.1, 0.3, 0.7)  # shares of a track's crops that show its number, held equally likely
+_MASS, _POWER = 0.09, 2.5
+_MOST = 200.0
+_USUAL_NOISE = 0.022
+_LEAST_NOISE = 1e-4
+_WHOLE, _PART = 0.6, 0.26  # of a number of two digits: both are read, or one of them
+_NO_NUMBER = 0.3
+_LEADING_ZERO = 0.001
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Vote:
+    """The evidence of one track.
+
+    ``evidence`` is float64 [len(NUMBERS)]: for each number the natural logarithm of how much likelier it
+    makes the readings than a torso without a legible number does. ``weights`` is float64 [readings]: how
+    much each reading speaks for the number with most evidence, in the same unit; 0 for one that was
+    rejected or could not be read.
+    """
+
+    evidence: np.ndarray = field(repr=False)
+    weights: np.ndarray = field(repr=False)
+
+
+def vote(readings: Sequence[Reading], noise: np.ndarray) -> Vote:
+    """Add up the evidence of ``readings`` of one track, by a reader with this ``noise``.
+
+    A reading shows the number with probability v, and else something without one (a fold, a side view,
+    another player in front), so a number's likelihood ratio is 1 - v + v r with r of
+    :func:`likelihood_ratios`. No reading can speak against a number by more than log(1 - v), so outliers
+    are discounted. The products over the readings are averaged over several v, since nobody knows how
+    often a player shows the number.
+    """
+    there = [reading.problem is None for reading in readings]
+    if not any(there):
+        return Vote(np.zeros(len(NUMBERS)), np.zeros(len(readings)))
+    ratios = np.stack([likelihood_ratios(reading.digits, noise) for reading in readings])
+    ratios[~np.array(there)] = 1.0
+    shares = np.array(_VISIBLE)[:, None, None]
+    steps = np.log(1 - shares + shares * ratios)
+    products = steps.sum(axis=1)
+    evidence = logsumexp(products, axis=0) - np.log(len(_VISIBLE))
+    best = int(np.argmax(evidence))
+    return Vote(evidence, np.clip(steps[np.argmax(products[:, best]), :, best], 0, None))
+
+
+def likelihood_ratios(digits: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """How much likelier each of ``NUMBERS`` makes a reading than no number does, float64 [len(NUMBERS)].
+
+    ``digits`` and ``noise`` are float64 (11, 11) as in :class:`Reading`. The windows of a torso overlap,
+    so what is written there is read in several of them and a fold in one: the ratio grows with the power
+    2.5 of a string's probability, and is the smaller the more often noise gives that string. A
+    window may show one digit of two: "2" is what "25" gives in part, and speaks for both. At most 200, so
+    that one crop alone never decides.
+    """
+    ratio = (digits / _MASS) ** _POWER * _USUAL_NOISE / np.maximum(noise, _LEAST_NOISE)
+    one, two = ratio[:10, END], ratio[:10, :10]
+    pair = _WHOLE * two + _PART * (one[:, None] + one[None, :])
+    return np.minimum(np.concatenate([one, pair[1:].ravel(), pair[0]]), _MOST)
+
+
+def posterior(evidence: np.ndarray, allowed: Sequence[str] | None = None) -> tuple[np.ndarray, float]:
+    """The probability of each of ``NUMBERS``, float64, and that of none of them.
+
+    ``allowed`` restricts the numbers to those of a roster, of equal prior probability; without it, "01" to
+    "09" are held to be rare. A track without a legible number has a prior probability of 0.3.
+    """
+    prior = np.ones(len(NUMBERS))
+    prior[-9:] = _LEADING_ZERO
+    if allowed is not None:
+        prior = np.array([float(number in allowed) for number in NUMBERS])
+    if not prior.any():
+        return prior, 1.0
+    prior *= (1 - _NO_NUMBER) / prior.sum()
+    highest = max(0.0, float(evidence[prior > 0].max()))
+    weight = prior * np.exp(evidence - highest)
+    none = _NO_NUMBER * np.exp(-highest)
+    total = float(weight.sum() + none)
+    return weight / total, none / total

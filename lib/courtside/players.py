@@ -1,0 +1,251 @@
+"""From tracks to players: whose number each track carries, and which tracks are one player."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import Bounds, LinearConstraint, milp
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from courtside.jersey.vote import ABSTAIN_BELOW, NUMBERS, Vote, posterior
+from courtside.roster import Roster
+from courtside.teams import REFEREE, match_teams
+
+__all__ = ["SURE", "Answer", "Merge", "answer", "co_visible", "name_teams", "propose_merges"]
+
+SURE = 0.95
+"""A merge is sure when both tracks carry their number with at least this probability."""
+
+_CANDIDATES = 6
+_LEAST = 0.01
+_NEAR_TIE = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The number of a track, or None with ``why`` not.
+
+    ``confidence`` is the probability of the likeliest number, given or not; ``runner_up`` the next one
+    with its own, None without. ``near_tie`` says that these two are close.
+    """
+
+    number: str | None
+    confidence: float
+    runner_up: str | None = None
+    runner_up_confidence: float = 0.0
+    near_tie: bool = False
+    why: str | None = None
+
+
+class Merge(NamedTuple):
+    """Two tracks that look like one player; ``confidence`` is that both carry their number."""
+
+    first: int
+    second: int
+    confidence: float
+    sure: bool
+
+
+class _Track(NamedTuple):
+    """A track's likeliest numbers with the logarithm of each one's weight, and of none's weight."""
+
+    numbers: list[str]
+    gains: np.ndarray
+    none: float
+
+
+def co_visible(detections: pd.DataFrame) -> set[tuple[int, int]]:
+    """Pairs of track ids, lower first, that are on screen together in a frame; they are two players."""
+    pairs: set[tuple[int, int]] = set()
+    previous: tuple[int, ...] = ()
+    for _, ids in detections.sort_values(["frame", "tracking_id"]).groupby("frame")["tracking_id"]:
+        here = tuple(ids.tolist())
+        if here != previous:
+            pairs.update(itertools.combinations(here, 2))
+            previous = here
+    return pairs
+
+
+def name_teams(
+    teams: Mapping[int, str | None],
+    colors: Mapping[int, np.ndarray],
+    votes: Mapping[int, Vote],
+    roster: Roster | None,
+) -> dict[int, str | None]:
+    """``teams`` of tracks under the roster's names, by :func:`courtside.teams.match_teams`.
+
+    A team that the roster does not have keeps its name; without a roster all do.
+    """
+    if roster is None:
+        return dict(teams)
+    found = sorted({team for team in teams.values() if team is not None})
+    middles, scores = {}, {}
+    for team in found:
+        members = [track for track, other in teams.items() if other == team]
+        seen = [colors[track] for track in members if len(colors.get(track, ()))]
+        middles[team] = np.median(np.concatenate(seen), axis=0) if seen else np.full(3, 128.0)
+        for wanted, numbers in roster.teams.items():
+            none = [posterior(votes[track].evidence, numbers)[1] for track in members if track in votes]
+            # Evidence that no number of the team explains stays with none.
+            scores[team, wanted] = -float(np.sum(np.log(np.maximum(none, 1e-12))))
+    names = match_teams(middles, roster.teams, scores)
+    return {track: names.get(team, team) if team is not None else None for track, team in teams.items()}
+
+
+def answer(
+    votes: Mapping[int, Vote],
+    teams: Mapping[int, str | None],
+    together: set[tuple[int, int]],
+    roster: Roster | None = None,
+) -> dict[int, Answer]:
+    """The number of each track of ``votes``, solved for all tracks of a team at once.
+
+    Two tracks of one team that are on screen together (``together``, see :func:`co_visible`) can't carry
+    the same number. Among all assignments that keep to this, the likeliest is found by integer
+    programming; a track may always go without a number. A number's confidence is the weight of the best
+    assignment with it, over that of the best ones with each other choice for the track; below
+    ``ABSTAIN_BELOW`` it is not given. With a roster only the numbers of the track's team are allowed. Tracks
+    of an unknown team conflict with nobody.
+    """
+    answers: dict[int, Answer] = {}
+    by_team: dict[str | None, list[int]] = {}
+    for track in votes:
+        by_team.setdefault(teams.get(track), []).append(track)
+    for team, members in by_team.items():
+        allowed = None if roster is None else roster.numbers(team)
+        if team == REFEREE:
+            answers |= dict.fromkeys(members, Answer(None, 0.0, why="a referee carries no number"))
+            continue
+        tracks = {track: _candidates(votes[track], allowed) for track in members}
+        for group in _conflicts(tracks, set() if team is None else together):
+            answers |= _solve(group, tracks, together)
+    return {track: answers[track] for track in votes}
+
+
+def propose_merges(
+    answers: Mapping[int, Answer], teams: Mapping[int, str | None], together: set[tuple[int, int]]
+) -> list[Merge]:
+    """Tracks of one team and number that are never on screen together, each with the first of its player.
+
+    Only tracks of a known team that were given a number are proposed.
+    """
+    merges: list[Merge] = []
+    players: dict[tuple[str, str], list[list[int]]] = {}
+    for track in sorted(answers):
+        given, team = answers[track], teams.get(track)
+        if given.number is None or team is None:
+            continue
+        known = players.setdefault((team, given.number), [])
+        group = next(
+            (g for g in known if not any((min(one, track), max(one, track)) in together for one in g)), None
+        )
+        if group is None:
+            known.append([track])
+            continue
+        both = answers[group[0]].confidence * given.confidence
+        sure = min(answers[group[0]].confidence, given.confidence) >= SURE
+        merges.append(Merge(group[0], track, both, sure))
+        group.append(track)
+    return merges
+
+
+def _candidates(vote: Vote, allowed: Sequence[str] | None) -> _Track:
+    chances, none = posterior(vote.evidence, allowed)
+    best = [i for i in np.argsort(-chances, kind="stable")[:_CANDIDATES] if chances[i] > _LEAST]
+    # What is too unlikely to be a candidate still counts against those that are.
+    left = max(1 - float(chances[best].sum()), none, 1e-300)
+    return _Track([NUMBERS[i] for i in best], np.log(chances[best]), float(np.log(left)))
+
+
+def _conflicts(tracks: Mapping[int, _Track], together: set[tuple[int, int]]) -> Iterator[list[int]]:
+    """Groups of tracks whose numbers depend on each other's."""
+    ids = sorted(tracks)
+    place = {track: i for i, track in enumerate(ids)}
+    edges = [
+        (place[one], place[other])
+        for one, other in together
+        if one in place and other in place and {*tracks[one].numbers} & {*tracks[other].numbers}
+    ]
+    rows, columns = np.array(edges, int).reshape(-1, 2).T
+    graph = coo_array((np.ones(len(rows)), (rows, columns)), shape=(len(ids), len(ids)))
+    _, labels = connected_components(graph, directed=False)
+    for label in range(labels.max(initial=-1) + 1):
+        yield [ids[i] for i in np.flatnonzero(labels == label)]
+
+
+def _solve(
+    group: list[int], tracks: Mapping[int, _Track], together: set[tuple[int, int]]
+) -> dict[int, Answer]:
+    if len(group) == 1:
+        track = tracks[group[0]]
+        return {group[0]: _say(track, np.append(track.gains, track.none))}
+    problem = _Assignment(group, tracks, together)
+    return {track: _say(tracks[track], problem.best_with_each(track)) for track in group}
+
+
+def _say(track: _Track, weights: np.ndarray) -> Answer:
+    """The answer from the logarithms of the weights of each candidate and, last, of none."""
+    shares = np.exp(weights - weights.max())
+    shares /= shares.sum()
+    if not track.numbers:
+        return Answer(None, 0.0, why="nothing on it reads as a number")
+    order = np.argsort(-shares[:-1], kind="stable")
+    first, second = float(shares[order[0]]), float(shares[order[1]]) if len(order) > 1 else 0.0
+    runner_up = track.numbers[order[1]] if len(order) > 1 else None
+    tie = second >= _NEAR_TIE * first and first > _NEAR_TIE
+    why = None
+    if first < ABSTAIN_BELOW:
+        best = track.numbers[order[0]]
+        why = f"{best} or {runner_up} are too close" if tie else f"{best} is not sure enough"
+    number = track.numbers[order[0]] if why is None else None
+    return Answer(number, first, runner_up, second, tie, why)
+
+
+class _Assignment:
+    """Tracks of one team that see each other: which of its candidates, or none, each one takes."""
+
+    def __init__(
+        self, group: list[int], tracks: Mapping[int, _Track], together: set[tuple[int, int]]
+    ) -> None:
+        self._columns: dict[int, dict[str | None, int]] = {}
+        gains: list[float] = []
+        for track in group:
+            names = [*tracks[track].numbers, None]
+            self._columns[track] = {name: len(gains) + i for i, name in enumerate(names)}
+            gains += [*tracks[track].gains, tracks[track].none]
+        self._gains = np.array(gains)
+        rows = [list(columns.values()) for columns in self._columns.values()]
+        fewest, most = [1.0] * len(rows), [1.0] * len(rows)
+        for one, other in itertools.combinations(group, 2):
+            if (one, other) not in together:
+                continue
+            for name in self._columns[one].keys() & self._columns[other].keys() - {None}:
+                rows.append([self._columns[one][name], self._columns[other][name]])
+                fewest.append(0.0)
+                most.append(1.0)
+        where = [(i, column) for i, row in enumerate(rows) for column in row]
+        row, column = np.array(where).T
+        matrix = coo_array((np.ones(len(row)), (row, column)), shape=(len(rows), len(gains)))
+        self._rules = LinearConstraint(matrix.tocsr(), fewest, most)
+
+    def best_with_each(self, track: int) -> np.ndarray:
+        """The logarithm of the weight of the best assignment with each choice for ``track``, none last."""
+        return np.array([self._best(column) for column in self._columns[track].values()])
+
+    def _best(self, taken: int) -> float:
+        lowest = np.zeros(len(self._gains))
+        lowest[taken] = 1
+        # None is open to every track, so there is always an assignment.
+        found = milp(
+            -self._gains,
+            constraints=self._rules,
+            bounds=Bounds(lowest, np.ones(len(lowest))),
+            integrality=np.ones(len(lowest)),
+        )
+        return -float(found.fun)
