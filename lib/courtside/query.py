@@ -190,9 +190,9 @@ def _scores(runs: dict[str, Run]) -> pd.DataFrame:
 
 
 def _type(column: pa.Column) -> str:
-    """DuckDB's type of a declared column."""
+    """DuckDB's type of a declared column; objects are lists of ids or frames."""
     kind = str(column.dtype).lower()
-    known = {"int64": "bigint", "float64": "double", "bool": "boolean", "boolean": "boolean"}
+    known = {"int64": "bigint", "float64": "double", "bool": "boolean", "object": "bigint[]"}
     return known.get(kind, "varchar")
 
 
@@ -245,7 +245,13 @@ def _table(view: str, metadata: sqlalchemy.MetaData) -> sqlalchemy.Table:
     import sqlalchemy as sa
 
     schema = VIEWS[view]
-    types = {"bigint": sa.BigInteger, "double": sa.Double, "boolean": sa.Boolean, "varchar": sa.Text}
+    types = {
+        "bigint": sa.BigInteger,
+        "double": sa.Double,
+        "boolean": sa.Boolean,
+        "varchar": sa.Text,
+        "bigint[]": sa.JSON,
+    }
     columns = [
         sa.Column(name, types[_type(column)], nullable=column.nullable, autoincrement=False)
         for name, column in schema.columns.items()

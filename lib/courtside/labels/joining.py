@@ -61,10 +61,12 @@ def join(parts: Many[Part], jobs: Many[Job], found: Findings) -> tuple[list[int]
     first = list(range(len(parts)))
     seen: set[tuple[int, int]] = set()
     dropped: set[tuple[int, int]] = set()
-    for number, part in enumerate(parts):
+    # Files and tracks come in any order; an object's first part is to be seen before what goes on from it.
+    order = sorted(range(len(parts)), key=lambda i: (i in same, min(parts[i].boxes, default=0)))
+    for number in order:
         while first[number] in same:
             first[number] = same[first[number]]
-        for frame in part.boxes:
+        for frame in parts[number].boxes:
             if number in same and (first[number], frame) in seen:
                 dropped.add((number, frame))
             seen.add((first[number], frame))
