@@ -419,7 +419,7 @@ class TestPictures:
         found = proxy.fit_proxy(tmp_path / "clip.mp4", **limits)
         (tmp_path / "proxy.mp4").write_bytes(found.data)
         made = Video(tmp_path / "proxy.mp4")
-        assert len(found.data) <= limits.get("max_bytes", 8_000_000)
+        assert len(found.data) <= limits.get("max_bytes", 7_000_000)
         assert (made.frame_count, made.width) == (found.frame_count, found.width)
         assert made.width == width
         assert made.frame_count == pytest.approx(frames, abs=3 if name == "cut" else 0)

@@ -50,6 +50,10 @@ def test_the_page_is_complete_offline(report: Path, browser, width: int, height:
     page.on("pageerror", lambda error: said.append(str(error)))
     page.on("request", lambda request: asked.append(request.url))
     page.goto(report.as_uri(), wait_until="load")
+    page.wait_for_selector(".courtside-player[data-state=ready]")
+    page.get_by_role("button", name="0:00.44, missed").click()
+    page.wait_for_selector(".cp-stage canvas[data-frame='11']")
+    page.wait_for_selector(".cp-moment:enabled >> nth=2")
 
     assert said == []
     assert [url for url in asked if not url.startswith("data:")] == [report.as_uri()]

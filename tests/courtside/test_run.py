@@ -108,8 +108,8 @@ def test_a_run_leaves_whole_files_and_a_true_status(clip, tmp_path):
     done = _run(_settings(clip, tmp_path / "run"))
     assert _states(done.folder) == dict.fromkeys(BEFORE_REPORT, "done") | {"report": "pending"}
     names = {path.name for path in done.folder.iterdir()} - {watch.LOCK}
-    tables_written = {"player_detections.parquet", "scores.json", "events.parquet", "overlay.mp4"}
-    assert names == tables_written | {"config.json", "status.json"}
+    tables_written = {"player_detections.parquet", "scores.json", "events.parquet"}
+    assert names == tables_written | {"overlay.mp4", "proxy.mp4", "config.json", "status.json"}
     for record in (done.status()[name] for name in BEFORE_REPORT):
         assert record["started"] <= record["finished"]
         assert record["seconds"] > 0
@@ -213,6 +213,7 @@ def _with(**changes) -> Callable[[Path, Settings], Settings]:
         ),
         pytest.param(_lose("events.parquet"), {"score"}, id="events lost"),
         pytest.param(_lose("overlay.mp4"), {"overlay"}, id="overlay lost"),
+        pytest.param(_lose("proxy.mp4"), {"overlay"}, id="proxy lost"),
         pytest.param(_lose("player_detections.parquet"), {"track"}, id="tracks lost"),
     ],
 )

@@ -199,7 +199,7 @@ def truth_layer(
     return _layer(rows, "object_id", ids, said, colors, partner, frame_count, mask_size, size)
 
 
-def mask_size(count: int, size: tuple[int, int], most_bytes: int = 6_000_000) -> tuple[int, int]:
+def mask_size(count: int, size: tuple[int, int], most_bytes: int = 5_000_000) -> tuple[int, int]:
     """The size, (width, height), at which ``count`` masks of such a picture take at most ``most_bytes``.
 
     >>> mask_size(1000, (1280, 720)), mask_size(100_000, (1280, 720))

@@ -50,7 +50,7 @@ def small(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
-def fit_proxy(path: str | Path, *, max_seconds: float = 300.0, max_bytes: int = 8_000_000) -> Proxy:
+def fit_proxy(path: str | Path, *, max_seconds: float = 300.0, max_bytes: int = 7_000_000) -> Proxy:
     """The proxy at ``path`` for a page: its first ``max_seconds``, within ``max_bytes``.
 
     The file is taken as it is where it fits. Else the picture shrinks (640, 480, 360, then 240 pixels on its

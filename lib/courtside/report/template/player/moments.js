@@ -58,7 +58,7 @@ export class Moments {
     this.source ??= this.open();
     const kind = this.clip.kinds[row.kind];
     this.said.replaceChildren(
-      make("b", {}, `${kind.label}: ${row.name}`),
+      make("b", {}, `${kind.label}: ${row.name || `track ${this.clip.layers.tracks.names[row.who]}`}`),
       ` at ${clock(row.time_s, 2)}, frame ${row.frame}. `,
       make("span", {}, `${row.cause}${row.guess ? `: ${row.guess}` : ""}`),
     );

@@ -18,7 +18,7 @@ export function filterRows(rows, { kinds, cause = "", text = "" }) {
   const words = text.toLowerCase().split(/\s+/).filter(Boolean);
   return rows.filter((row) => {
     if (!kinds.has(row.kind) || (cause && row.cause !== cause)) return false;
-    const said = `${row.name} ${row.guess} ${row.frame}`.toLowerCase();
+    const said = `${row.name} ${row.guess} frame ${row.frame}`.toLowerCase();
     return words.every((word) => said.includes(word));
   });
 }
@@ -198,7 +198,8 @@ export class RowTable {
     const kind = this.clip.kinds[row.kind];
     const time = clock(row.time_s, 2);
     const cell = (name, ...content) => make("td", { role: "cell", class: `cp-${name}` }, ...content);
-    const about = `${time}, ${kind.label}, ${row.name}: show it`;
+    const who = row.name || `track ${this.clip.layers.tracks.names[row.who]}`;
+    const about = `${time}, ${kind.label}, ${who}: show it`;
     const outside = row.frame >= this.clip.shown;
     const go = make("button", { type: "button", "aria-label": about, disabled: outside ? "" : null }, time);
     const line = make(
