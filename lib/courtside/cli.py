@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from courtside import commands, run
 from courtside.errors import CourtsideError, SettingError
-from courtside.settings import DEFAULT_MODEL, Settings, default_folder
+from courtside.settings import DEFAULT_MODEL, READERS, Settings, default_folder
 
 __all__ = ["TRACKERS", "build_parser", "headline", "main"]
 
@@ -49,6 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_track(parsers)
+    _add_read(parsers)
     _add_score(parsers)
     _add_report(parsers)
     _add_labels(parsers)
@@ -111,6 +112,7 @@ def _add_track(parsers) -> None:
         "--device", default="auto", help="auto, cuda, cuda:0, mps or cpu (default: auto, which says why)"
     )
     _add_scoring(parser, "score against these labels: a folder, or what a labelling tool exported")
+    _add_reading(parser)
     parser.add_argument(
         "--set",
         action="append",
@@ -141,6 +143,22 @@ def _add_score(parsers) -> None:
     _add_scoring(parser, "the labels (default: those that the run has)")
     _add_quiet(parser)
     parser.set_defaults(command=_score)
+
+
+def _add_read(parsers) -> None:
+    parser = _add(
+        parsers,
+        "read",
+        "read the jersey numbers of a run again, such as with a roster",
+        "Read the numbers of a run's tracks and write jersey_reads.parquet and players.parquet. What is left\n"
+        "out stays as it was. Scores and report are not made again: courtside report does that.",
+        "  courtside read reports/game-sam3 --roster roster.csv\n"
+        "  courtside read reports/game-sam3 --merge accept",
+    )
+    _add_run(parser)
+    _add_reading(parser)
+    _add_quiet(parser)
+    parser.set_defaults(command=_read)
 
 
 def _add_report(parsers) -> None:
@@ -292,6 +310,23 @@ def _add_scoring(parser: argparse.ArgumentParser, about_labels: str) -> None:
     )
 
 
+def _add_reading(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--reader", choices=(*READERS, "none"), help="who reads jersey numbers (default: rapidocr, offline)"
+    )
+    parser.add_argument(
+        "--reader-model", metavar="M", help="weights for smolvlm: a folder, or a name on the Hugging Face hub"
+    )
+    parser.add_argument(
+        "--roster", metavar="FILE", help="a CSV file with team,jersey_number: only these numbers are given"
+    )
+    parser.add_argument(
+        "--merge",
+        choices=("propose", "accept"),
+        help="accept joins tracks that are surely one player (default: propose)",
+    )
+
+
 def _add_quiet(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="show no progress")
 
@@ -307,16 +342,32 @@ def _track(options: argparse.Namespace) -> int:
         device=options.device,
         options=dict(map(_option, options.options)),
         **_scoring(options),
+        **_reading(options),
     )
     again = run.STAGES if options.again else ()
     return _finish(run.execute(settings, again=again, progress=not options.quiet))
+
+
+def _read(options: argparse.Namespace) -> int:
+    import pandas as pd
+
+    settings = _stored_settings(options)
+    done = run.execute(settings, stages=("read",), again=("read",), progress=not options.quiet)
+    for row in done.players().itertuples(index=False):
+        tracks = ", ".join(map(str, row.tracking_ids))
+        who = " ".join(part for part in (row.team, row.jersey_number) if not pd.isna(part))
+        said = f"{row.confidence:.0%} sure" if not pd.isna(row.jersey_number) else f"unknown: {row.why}"
+        same = "" if pd.isna(row.same_as) else f"; the same as {row.same_as}, {row.same_confidence:.0%} sure"
+        print(f"{row.player_id} (track {tracks}): {who + ', ' if who else ''}{said}{same}")
+    print(f"players: {done.players_path}")
+    return 0
 
 
 def _score(options: argparse.Namespace) -> int:
     settings = _stored_settings(options)
     if settings.labels is None:
         raise SettingError(f"the run {options.run} has no labels: name them with --labels")
-    done = run.execute(settings, stages=("score",), again=("score",), progress=not options.quiet)
+    done = run.execute(settings, stages=("read", "score"), again=("score",), progress=not options.quiet)
     print(headline(done))
     print(f"scores: {done.scores_path}")
     print(f"the report does not show them yet: courtside report {options.run}")
@@ -352,7 +403,14 @@ def _doctor(options: argparse.Namespace) -> int:
 def _stored_settings(options: argparse.Namespace) -> Settings:
     parameters = run.Run(options.run).settings().parameters()
     changed = _scoring(options) if hasattr(options, "labels") else {}
+    changed |= _reading(options) if hasattr(options, "reader") else {}
     return Settings(**(parameters | changed))
+
+
+def _reading(options: argparse.Namespace) -> dict:
+    """The options on reading numbers that were given."""
+    given = {name: getattr(options, name) for name in ("reader", "reader_model", "roster", "merge")}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _scoring(options: argparse.Namespace) -> dict:

@@ -24,14 +24,15 @@ if TYPE_CHECKING:
 
 __all__ = ["STAGES", "UPSTREAM", "Run", "describe_video", "record"]
 
-STAGES = ("track", "score", "overlay", "report")
+STAGES = ("track", "read", "score", "overlay", "report")
 """The stages in order. Each reads what earlier ones left in the run folder."""
 
 UPSTREAM = {
     "track": (),
-    "score": ("track",),
-    "overlay": ("track",),
-    "report": ("track", "score", "overlay"),
+    "read": ("track",),
+    "score": ("track", "read"),
+    "overlay": ("track", "read"),
+    "report": ("track", "read", "score", "overlay"),
 }
 
 
@@ -46,6 +47,8 @@ class Run:
         self.detections_path = self.folder / "player_detections.parquet"
         self.journal_path = self.folder / "tracking"
         self.session_path = self.folder / "session"
+        self.reads_path = self.folder / "jersey_reads.parquet"
+        self.players_path = self.folder / "players.parquet"
         self.scores_path = self.folder / "scores.json"
         self.events_path = self.folder / "events.parquet"
         self.overlay_path = self.folder / "overlay.mp4"
@@ -118,6 +121,20 @@ class Run:
 
         self.require("track")
         return read_table(self.detections_path, tables.PLAYER_DETECTIONS)
+
+    def reads(self) -> pd.DataFrame:
+        """The table ``JERSEY_READS``: a row per crop that a reader looked at."""
+        from courtside import tables
+
+        self.require("read")
+        return read_table(self.reads_path, tables.JERSEY_READS)
+
+    def players(self) -> pd.DataFrame:
+        """The table ``PLAYERS``: a row per player."""
+        from courtside import tables
+
+        self.require("read")
+        return read_table(self.players_path, tables.PLAYERS)
 
     def scores(self) -> dict[str, dict] | None:
         """``metrics``, ``per_prompt`` and ``protocol``; None where the run has no labels."""

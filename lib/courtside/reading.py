@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Reads", "fill_players", "read_players", "read_track"]
 
-_FIRST, _MORE = 20, 10
+_FIRST, _MORE = 24, 20
 _AGAIN_S = 0.6
 _MOST_EVIDENCE = 8
 
@@ -105,7 +105,7 @@ def read_players(
 
 
 def read_track(reader: Reader, torsos: Sequence[Torso]) -> tuple[list[Torso], list[Reading]]:
-    """Read about twenty of a track's torsos, and ten more near those in which a number was seen.
+    """Read 24 of a track's torsos, and up to 20 more near those in which a number was seen.
 
     The first are the best, spread over the track's time. Players turn, so a number is often legible in a
     few neighbouring frames only: those near the clearest readings are read too.

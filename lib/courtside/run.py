@@ -1,4 +1,4 @@
-"""One job on one video: the stages track, score, overlay and report over a run folder."""
+"""One job on one video: the stages track, read, score, overlay and report over a run folder."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ from courtside.settings import Settings
 
 if TYPE_CHECKING:
     from courtside.labels import Labels
+    from courtside.roster import Roster
     from courtside.trackers import Tracker
     from courtside.video import Video
 
@@ -39,6 +40,7 @@ __all__ = ["STAGES", "Run", "Settings", "execute"]
 
 _CODE = {
     "track": ("video.py", "masks.py", "labels/*.py", "trackers.py", "sam3/*.py"),
+    "read": ("video.py", "masks.py", "jersey/*.py", "reading.py", "players.py", "teams.py", "roster.py"),
     "score": ("scoring/*.py", "labels/*.py", "masks.py"),
     "overlay": ("report/overlay.py", "report/proxy.py", "report/colors.py"),
     "report": ("report/*.py", "report/template/**/*"),
@@ -118,7 +120,7 @@ class _Job:
     def hash(self, name: str) -> str | None:
         """What identifies the input ``name``: SHA-256, or the revision of a model from the hub.
 
-        ``name`` is video, detections, labels or model. None where that input isn't used or isn't there yet.
+        ``name`` is video, detections, labels, roster or model. None where that input isn't used or there yet.
         """
         settings = self.settings
         if getattr(settings, name) is None or (name == "model" and settings.tracker != "sam3"):
@@ -128,8 +130,9 @@ class _Job:
                 found = self.video().sha256()
             elif name == "labels":
                 found = self.labels().sha256
-            elif name == "detections":
-                found = hash_files([settings.detections]) if settings.detections.is_file() else None
+            elif name in ("detections", "roster"):
+                path = getattr(settings, name)
+                found = hash_files([path]) if path.is_file() else None
             else:
                 found = identify_model(settings.model)
             if found is None:
@@ -157,6 +160,9 @@ class _Job:
             own |= {"tracker": settings.tracker, "prompts": settings.prompts, "options": settings.options}
             own |= {"device": settings.device if settings.tracker == "sam3" else None}
             own |= {"labels": self.hash("labels")} if settings.tracker == "labels" else {}
+        elif stage == "read":
+            own |= {name: getattr(settings, name) for name in ("reader", "reader_model", "merge")}
+            own |= {"roster": self.hash("roster")}
         elif stage == "score":
             own |= {"labels": self.hash("labels"), "match": settings.match, "threshold": settings.threshold}
         own["upstream"] = [status[name]["fingerprint"] for name in UPSTREAM[stage]]
@@ -173,6 +179,13 @@ class _Job:
         self.labels()
         if "track" in self.todo:
             self._make_tracker()
+        if "read" in self.todo:
+            self._roster()
+
+    def _roster(self) -> Roster | None:
+        from courtside.roster import read_roster
+
+        return None if self.settings.roster is None else read_roster(self.settings.roster)
 
     def _make_tracker(self) -> Tracker:
         from courtside.trackers import make_tracker
@@ -253,7 +266,9 @@ class _Job:
             self._say(f"{name}: done before, nothing changed")
             return
         for needed in UPSTREAM[name]:
-            self.run.require(needed)
+            # Tracks are scored, drawn and shown without numbers where nobody asked for these.
+            if needed != "read" or "read" in self.todo:
+                self.run.require(needed)
         if name == "track" and not again and self._recall_tracks():
             return
         if name == "track" and self.run.session_path.exists():
@@ -315,6 +330,29 @@ class _Job:
         Journal(run.journal_path, self.video().name).clear()
         self._update({"track": record({"state": "done", "why": "taken up from an earlier run", **note})})
         return True
+
+    def _read(self) -> dict[str, Any]:
+        from courtside.jersey.readers import make_reader
+        from courtside.reading import fill_players, read_players
+
+        run, settings = self.run, self.settings
+        done = read_players(
+            self.video(),
+            run.detections(),
+            None
+            if settings.reader == "none"
+            else make_reader(settings.reader, model=settings.reader_model, device=settings.device),
+            roster=self._roster(),
+            accept_merges=settings.merge == "accept",
+            progress=self.progress,
+        )
+        for path, table in ((run.reads_path, done.reads), (run.players_path, done.players)):
+            with whole(path) as part:
+                table.to_parquet(part, index=False)
+        fill_players(run.detections_path, done.players)
+        for warning in done.warnings:
+            self._say(f"warning: {warning}")
+        return {"outputs": [run.reads_path.name, run.players_path.name], "warnings": done.warnings}
 
     def _score(self) -> dict[str, Any]:
         from courtside import scoring, tables

@@ -42,10 +42,10 @@ _BOX = ["x1", "y1", "x2", "y2"]
 class Torso:
     """One look at a track: ``image`` uint8 (SIDE_PX, SIDE_PX, 3) RGB, upright, a body being BODY_PX high.
 
-    ``box_xyxy`` is the player's box in the frame, in pixels. ``quality`` in [0, 1] compares looks: the
-    product of how large the body is, how much of the torso nobody nearer covers, whether the frame
-    cuts it off, and how much strokes such as a number's stand out on it, which blur and side views do
-    not show. ``rgb`` is the median colour of the chest, 0 to 255.
+    ``box_xyxy`` is the player's box in the frame, in pixels. ``quality`` in [0, 1] compares looks: how much
+    of the torso nobody nearer covers, halved where the frame cuts it off, times how much strokes such as
+    a number's stand out on it (:func:`strokes`), which they do not when it is blurred, small or seen from
+    the side. ``rgb`` is the median colour of the chest, 0 to 255.
     """
 
     tracking_id: int
@@ -124,13 +124,12 @@ def cut(
 def strokes(image: np.ndarray) -> float:
     """How much thin strokes stand out in the middle of a torso, in gray levels from 0 to 255.
 
-    The largest mean, over windows of a number's size, of the white or black top-hat transform: what is
-    thinner than a digit's strokes may be, and brighter or darker than what is around it.
+    The largest mean, over windows of about a digit's size on the chest, of the white or black top-hat
+    transform: what is thinner than a digit's strokes may be, and brighter or darker than what is around.
     """
-    side = int(0.22 * SIDE_PX)
-    gray = cv2.cvtColor(image[:, side : SIDE_PX - side], cv2.COLOR_RGB2GRAY)
-    thin = [cv2.blur(hat.astype(np.float32), (48, 48))[24:-24] for hat in _hats(gray)]
-    return float(max(local.max() for local in thin))
+    gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    local = [cv2.blur(hat.astype(np.float32), (36, 36))[55:140, 72:109] for hat in _hats(gray)]
+    return float(max(part.max() for part in local))
 
 
 def windows(image: np.ndarray, count: int = 5) -> np.ndarray:
@@ -230,14 +229,13 @@ def _look(image: np.ndarray, look: tuple, mask: np.ndarray | None) -> Torso:
     box = (look.x1, look.y1, look.x2, look.y2)
     crop = cut(image, box, mask)
     found = strokes(crop)
-    size = min(1.0, (look.y2 - look.y1) / 200)
     chest = crop[55:105, 72:108].reshape(-1, 3)
     return Torso(
         tracking_id=int(look.tracking_id),
         frame=int(look.frame),
         time_s=float(look.time_s),
         box_xyxy=tuple(map(float, box)),
-        quality=float(np.sqrt(size) * look.whole * found / (found + 15)),
+        quality=float(look.whole * found / (found + 15)),
         rgb=tuple(map(float, np.median(chest, axis=0))),
         image=crop,
     )
