@@ -21,6 +21,7 @@ __all__ = [
     "nms",
     "remove_sprinkles",
     "rle_iou",
+    "rle_to_box",
     "run_lengths",
 ]
 
@@ -129,6 +130,19 @@ def mask_to_box(mask: np.ndarray) -> BoundingBox | None:
     if len(rows) == 0:
         return None
     return BoundingBox(columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
+
+
+def rle_to_box(rle: str, height: int, width: int) -> BoundingBox | None:
+    """The tightest box around the mask of a run-length string, without decoding it; None around an empty one.
+
+    Raises :class:`TableError` as :func:`decode_rle` does.
+
+    >>> rle_to_box(encode_rle(np.eye(3, 5, dtype=bool)), 3, 5).to_xyxy()
+    (0.0, 0.0, 3.0, 3.0)
+    """
+    run_lengths(rle, height, width)
+    x, y, wide, high = coco.toBbox({"size": [height, width], "counts": rle.encode("ascii")})
+    return BoundingBox.from_xywh(x, y, wide, high) if wide and high else None
 
 
 def nms(ious: np.ndarray, scores: np.ndarray, threshold: float) -> np.ndarray:

@@ -17,6 +17,7 @@ from courtside.masks import (
     nms,
     remove_sprinkles,
     rle_iou,
+    rle_to_box,
 )
 
 
@@ -128,6 +129,14 @@ def test_ious_want_masks_of_one_size():
 def test_box_covers_whole_pixels(case, mask, box):
     found = mask_to_box(picture(mask))
     assert (found and found.to_xyxy()) == box
+    assert rle_to_box(encode_rle(picture(mask)), *picture(mask).shape) == found
+
+
+def test_box_of_run_lengths_is_that_of_the_pixels():
+    for mask in random_masks(5):
+        assert rle_to_box(encode_rle(mask), *mask.shape) == mask_to_box(mask)
+    with pytest.raises(TableError, match=r"damaged|height and width"):
+        rle_to_box("22", 3, 3)
 
 
 def brute_nms(ious, scores, threshold):

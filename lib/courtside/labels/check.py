@@ -12,7 +12,7 @@ import pandas as pd
 from courtside.errors import LabelsError, TableError
 from courtside.labels.folder import Labels, gather_labels
 from courtside.labels.rows import Findings
-from courtside.masks import decode_rle, mask_to_box
+from courtside.masks import rle_to_box
 from courtside.types import BoundingBox
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def _strange_masks(truth: pd.DataFrame, labels: Labels) -> list[str]:
     doubts, far = [], []
     for row in truth.dropna(subset=["mask_rle"]).itertuples():
         try:
-            around = mask_to_box(decode_rle(row.mask_rle, labels.height, labels.width))
+            around = rle_to_box(row.mask_rle, labels.height, labels.width)
         except TableError as error:
             doubts.append(f"frame {row.frame}, object {row.object_id}: {error}")
             continue

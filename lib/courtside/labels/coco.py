@@ -20,7 +20,7 @@ from pycocotools import mask as coco_mask
 from courtside.errors import LabelsError, TableError
 from courtside.labels.rows import Findings, Rows, Sequence, Truth
 from courtside.labels.source import Source
-from courtside.masks import decode_rle, mask_to_box
+from courtside.masks import rle_to_box
 
 __all__ = ["read"]
 
@@ -63,7 +63,7 @@ def read(content: dict[str, Any], source: Source, sequence: Sequence | None, fou
     for object_id, frame, box, segmentation, category, crowd, place in entries:
         try:
             rle = _rle(segmentation, size)
-            around = None if rle is None else mask_to_box(decode_rle(rle, size[1], size[0]))
+            around = None if rle is None else rle_to_box(rle, size[1], size[0])
             left, top, wide, high = box or (around.to_xywh() if around else ())
         except (TableError, TypeError, ValueError, KeyError, IndexError) as error:
             found.refuse(

@@ -28,7 +28,7 @@ from courtside import tables
 from courtside.errors import LabelsError, TableError
 from courtside.labels.rows import COLUMNS, Findings, Rows, Sequence, Truth
 from courtside.labels.source import Source, read_text
-from courtside.masks import decode_rle, mask_to_box
+from courtside.masks import rle_to_box
 
 if TYPE_CHECKING:
     from courtside.video import Video
@@ -93,7 +93,7 @@ def read_mots(source: Source, sequence: Sequence | None, found: Findings) -> Tru
             )
             continue
         try:
-            box = mask_to_box(decode_rle(fields[5], height, width))
+            box = rle_to_box(fields[5], height, width)
         except TableError as error:
             found.refuse(f"{where}: {error}")
             continue

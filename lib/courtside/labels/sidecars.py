@@ -15,7 +15,7 @@ from courtside.errors import LabelsError, TableError
 from courtside.labels.motchallenge import read_numbers
 from courtside.labels.rows import Findings
 from courtside.labels.source import Source, read_json, read_text
-from courtside.masks import decode_rle
+from courtside.masks import run_lengths
 
 __all__ = [
     "NAMES",
@@ -100,7 +100,7 @@ def with_masks(truth: pd.DataFrame, path: Path, size: tuple[int, int], found: Fi
                     f"{path}: frame {frame}, object {object_id} is no string; write COCO's compressed counts"
                 )
             elif found.gather and (wrong := _fault(rle, size)):
-                # Decoding every mask is worth its time only where everything is asked for.
+                # Looking into every mask is worth its time only where everything is asked for.
                 found.refuse(f"{path}: frame {frame}, object {object_id}: {wrong}")
             else:
                 masks[row] = rle
@@ -166,7 +166,7 @@ def _object(path: Path) -> dict[str, Any]:
 def _fault(rle: str, size: tuple[int, int]) -> str:
     """What is wrong with a run-length string, or nothing."""
     try:
-        decode_rle(rle, size[1], size[0])
+        run_lengths(rle, size[1], size[0])
     except TableError as error:
         return str(error)
     return ""
