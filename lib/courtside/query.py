@@ -37,9 +37,13 @@ _SCORES = pa.DataFrameSchema(
     name="scores",
 )
 
-_NAMES = ("player_detections", "players", "jersey_reads", "events")
-VIEWS = {name: getattr(tables, name.upper()) for name in _NAMES if name.upper() in tables.__all__}
-VIEWS["scores"] = _SCORES
+VIEWS = {
+    "player_detections": tables.PLAYER_DETECTIONS,
+    "players": tables.PLAYERS,
+    "jersey_reads": tables.JERSEY_READS,
+    "events": tables.EVENTS,
+    "scores": _SCORES,
+}
 """The views and their columns, before which comes ``run``: the run folder's path below the one asked for.
 
 ``scores`` has a row for each run and prompt, and one for the whole run, whose ``prompt`` is null; its
@@ -47,6 +51,7 @@ VIEWS["scores"] = _SCORES
 """
 
 _ROWS = 10_000
+_WHOLE_NUMBERS = ("tracking_ids", "evidence_frames")
 
 
 def find_runs(root: str | Path) -> dict[str, Run]:
@@ -190,10 +195,10 @@ def _scores(runs: dict[str, Run]) -> pd.DataFrame:
 
 
 def _type(column: pa.Column) -> str:
-    """DuckDB's type of a declared column; objects are lists of ids or frames."""
+    """DuckDB's type of a declared column; objects are lists."""
     kind = str(column.dtype).lower()
-    known = {"int64": "bigint", "float64": "double", "bool": "boolean", "object": "bigint[]"}
-    return known.get(kind, "varchar")
+    known = {"int64": "bigint", "float64": "double", "bool": "boolean", "object": "double[]"}
+    return "bigint[]" if column.name in _WHOLE_NUMBERS else known.get(kind, "varchar")
 
 
 def _said(error: duckdb.Error) -> str:
@@ -251,6 +256,7 @@ def _table(view: str, metadata: sqlalchemy.MetaData) -> sqlalchemy.Table:
         "boolean": sa.Boolean,
         "varchar": sa.Text,
         "bigint[]": sa.JSON,
+        "double[]": sa.JSON,
     }
     columns = [
         sa.Column(name, types[_type(column)], nullable=column.nullable, autoincrement=False)

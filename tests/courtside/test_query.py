@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 import shutil
@@ -34,6 +35,24 @@ EVENTS = pd.DataFrame(
         "previous_tracking_id": [1, None],
     }
 ).astype({name: str(column.dtype) for name, column in tables.EVENTS.columns.items()})  # fmt: skip
+PLAYERS = pd.DataFrame(
+    {
+        "player_id": ["P1", "P2"], "tracking_ids": [[1, 4], [2]], "team": ["white", None],
+        "jersey_number": ["07", None], "confidence": [0.9, 0.4], "runner_up": [None, "8"],
+        "runner_up_confidence": [0.0, 0.3], "near_tie": [False, True], "why": [None, "too few reads"],
+        "evidence_frames": [[3, 1], []], "first_frame": 0, "last_frame": 4, "same_as": None,
+        "same_confidence": 0.0,
+    }
+).astype({name: str(column.dtype) for name, column in tables.PLAYERS.columns.items()})  # fmt: skip
+READS = pd.DataFrame(
+    {
+        "tracking_id": [1], "frame": [3], "time_s": [0.12],
+        "x1": [1.0], "y1": [1.0], "x2": [3.0], "y2": [5.5],
+        "quality": [0.5], "reader": ["rapidocr"], "text": ["07"], "confidence": [0.9], "abstention": [0.05],
+        "first": [[0.95] + [0.005] * 10], "second": [[0.5, 0.5] + [0.0] * 9], "weight": [2.5], "used": [True],
+        "why": [None],
+    }
+).astype({name: str(column.dtype) for name, column in tables.JERSEY_READS.columns.items()})  # fmt: skip
 METRICS = {"mota": 0.5, "idf1": 0.75, "hota": None, "num_switches": 3}
 GAPS = {"0-1 s": {"recovered": 1, "total": 2}, ">5 s": {"recovered": 0, "total": 1}}
 
@@ -49,7 +68,13 @@ def make_run(folder: Path, *, scored: bool = True, idf1: float = 0.75, tracked: 
     }
     watch.write_json(folder / "config.json", {"inputs": {"video": {"name": "game.mp4"}}})
     DETECTIONS.to_parquet(folder / "player_detections.parquet", index=False)
-    stages = {"track": {"state": tracked, "outputs": ["player_detections.parquet"]}}
+    PLAYERS.to_parquet(folder / "players.parquet", index=False)
+    READS.to_parquet(folder / "jersey_reads.parquet", index=False)
+    read = ["players.parquet", "jersey_reads.parquet"]
+    stages = {
+        "track": {"state": tracked, "outputs": ["player_detections.parquet"]},
+        "read": {"state": tracked, "outputs": read},
+    }
     if scored:
         EVENTS.to_parquet(folder / "events.parquet", index=False)
         watch.write_json(folder / "scores.json", scores)
@@ -78,7 +103,7 @@ def test_views_have_the_declared_columns_even_without_rows(runs):
         for view, schema in VIEWS.items():
             names = [each[0] for each in connection.execute(f"select * from {view}").description]
             assert names == ["run", *schema.columns]
-    assert {"player_detections", "events", "scores"} <= set(VIEWS)
+    assert set(VIEWS) == {"player_detections", "players", "jersey_reads", "events", "scores"}
     names, rows = query(runs / "eval", "select * from events")
     assert (names[:2], rows) == (["run", "event"], [])
 
@@ -90,6 +115,13 @@ def test_tables_of_all_runs_together(runs):
     assert rows == [("a", 3, 1, "player"), ("eval/b's", 3, 1, "player")]
     _, rows = query(runs, "select event, object_id, tracking_id, run from events order by frame")
     assert rows == [("switch", 7, 2, "a"), ("miss", 8, None, "a")]
+
+
+def test_lists_of_ids_can_be_taken_apart(runs):
+    assert query(runs, "select distinct typeof(tracking_ids) from players")[1] == [("BIGINT[]",)]
+    text = "select player_id, unnest(tracking_ids) as id from players where run = 'a' order by id"
+    assert query(runs, text)[1] == [("P1", 1), ("P2", 2), ("P1", 4)]
+    assert query(runs / "a", 'select "first"[1], len("second") from jersey_reads')[1] == [(0.95, 11)]
 
 
 def test_scores_have_a_row_for_the_whole_and_for_each_prompt(runs):
@@ -211,7 +243,7 @@ def _rows(url: str, text: str) -> list[tuple]:
 
 
 def test_a_copy_holds_the_same_and_can_be_made_again(runs, url):
-    expected = {"player_detections": 6, "events": 2, "scores": 2}
+    expected = {"player_detections": 6, "players": 4, "jersey_reads": 2, "events": 2, "scores": 2}
     for _ in range(2):
         assert {name: count for name, count in copy_to(runs, url).items() if count} == expected
         assert {view: _rows(url, f"select count(*) from {view}")[0][0] for view in expected} == expected
@@ -223,6 +255,10 @@ def test_a_copy_holds_the_same_and_can_be_made_again(runs, url):
     assert rows[:2] == [("player", 1, 1.0, None), (None, 2, 5.0, None)]
     assert _rows(url, "select object_id, tracking_id from events where event = 'miss'") == [(8, None)]
     assert _rows(url, "select idf1, hota, num_switches from scores where prompt is null") == [(0.75, None, 3)]
+    lists = _rows(url, "select tracking_ids, near_tie from players where run = 'a' order by player_id")
+    assert [(json.loads(ids) if isinstance(ids, str) else ids, bool(tie)) for ids, tie in lists] == [
+        ([1, 4], False), ([2], True),
+    ]  # fmt: skip
 
 
 def test_a_copy_follows_its_runs_and_leaves_others(runs, url, tmp_path):
