@@ -79,7 +79,8 @@ def make_tracker(
     """The tracker called ``name``, one of ``TRACKERS``.
 
     ``sam3`` loads ``model`` (a folder or a name on the Hugging Face hub) on ``device`` when tracking
-    begins, and takes its settings from the model's ``config.json``. ``labels`` needs the folder of that
+    begins; ``settings`` are those of :class:`courtside.sam3.Sam3Tracker`, all others stand in the model's
+    ``config.json``. ``labels`` needs the folder of that
     name, as :func:`courtside.labels.read_labels` reads it. The others need ``detections``: a
     MOTChallenge ``det.txt`` or a table ``DETECTIONS``; ``settings`` are the parameters of that tracker
     in the package ``trackers``. Raises :class:`SettingError` for anything else.
@@ -90,15 +91,17 @@ def make_tracker(
     if name not in TRACKERS:
         raise SettingError(f"unknown tracker {name!r}: use one of {', '.join(TRACKERS)}")
     if name == "sam3":
-        if settings:
+        own = ("memory_selection", "speed", "time_budget")
+        foreign = [key for key in settings if key not in own]
+        if foreign:
             raise SettingError(
-                f"the tracker sam3 has no setting {next(iter(settings))!r}: its settings stand in the"
-                " model's config.json"
+                f"the tracker sam3 has no setting {foreign[0]!r}: it has {', '.join(own)}, all others"
+                " stand in the model's config.json"
             )
         # Here rather than above: transformers takes seconds to import, and the others do without.
         from courtside.sam3 import Sam3Tracker
 
-        return Sam3Tracker(model, device)
+        return Sam3Tracker(model, device, **settings)
     if name == "labels":
         if settings:
             raise SettingError(f"the tracker labels has no setting {next(iter(settings))!r}: it has none")

@@ -19,6 +19,7 @@ from courtside.sam3.checkpoint import read_state, write_state
 from courtside.sam3.engine import Engine, FrameMasks, State, full_size
 from courtside.sam3.memory import Limits, Memory, MemoryBank
 from courtside.sam3.network import Propagated, Proposals
+from courtside.sam3.speed import Speed
 
 HEIGHT, WIDTH = 90, 160
 SETTINGS = {
@@ -514,6 +515,36 @@ def test_a_click_finds_what_transformers_finds(points, labels, model):
     assert ours.masks.equal(theirs.pred_masks[:, 0])
     assert ours.scores.equal(theirs.object_score_logits[:, 0, 0])
     assert ours.pointers.equal(theirs.object_pointer[:, 0])
+
+
+# Speed
+
+
+def test_who_is_long_unseen_is_looked_for_only_when_somebody_new_appears(model):
+    frames = moving_discs(12, 168)
+    engine = Engine(model, prompts(), 12, speed=Speed("", dormant=2))
+    looked_for: list[int] = []
+    hook = model.tracker_model.mask_decoder.register_forward_hook(
+        lambda *all_: looked_for.append(len(all_[2][0]))
+    )
+    for number in range(6):
+        engine.step(number, frames[number])
+    assert len(engine.state.tracks) > 1
+    for track in engine.state.tracks:
+        track.unseen, track.kept = 2, True
+    settled = engine.rules
+    engine.rules = dataclasses.replace(settled, new_det_thresh=2.0)
+    looked_for.clear()
+    engine.step(6, frames[6])
+    assert looked_for == []
+    assert all(track.unseen == 3 and 6 not in track.memory.tracked for track in engine.state.tracks)
+    assert not any((mask > 0).any() for mask in engine.state.waiting[-1].masks)
+    known = len(engine.state.tracks)
+    engine.rules = dataclasses.replace(settled, new_det_thresh=0.0, score_threshold_detection=0.0)
+    engine.step(7, frames[7])
+    hook.remove()
+    assert sum(looked_for) >= known
+    assert any(track.unseen == 0 for track in engine.state.tracks[:known])
 
 
 # Devices

@@ -69,11 +69,12 @@ class Rules:
 class Track:
     """One object: where it came from, what the rules must know of it, and its memory.
 
-    ``unmatched`` counts the frames in which no detection fitted; ``doubles`` those in which this track
-    fitted the same detection as an earlier one, by that one's id, while hotstart may still remove it.
-    ``last_occluded`` is -1 for never and None before the first frame after its birth. ``prompt`` is -1
-    where no text but a click found it. A ``kept`` object is a person's own and never taken back; ``given``
-    are mask logits (h, w) of frames in which a person showed it.
+    ``unmatched`` counts the frames in which no detection fitted; ``doubles`` those in which this track fitted
+    the same detection as an earlier one, by that one's id, while hotstart may still remove it.
+    ``last_occluded`` is -1 for never and None before the first frame after its birth. ``unseen`` counts the
+    frames without a mask since the last with one. ``prompt`` is -1 where no text but a click found it. A
+    ``kept`` object is a person's own and never taken back; ``given`` are mask logits (h, w) of frames in
+    which a person showed it.
     """
 
     object_id: int
@@ -84,6 +85,7 @@ class Track:
     unmatched: int = 0
     doubles: dict[int, int] = field(default_factory=dict)
     last_occluded: int | None = None
+    unseen: int = 0
     kept: bool = False
     given: dict[int, torch.Tensor] = field(default_factory=dict)
     memory: MemoryBank = field(default_factory=MemoryBank)

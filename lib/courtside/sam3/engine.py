@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
@@ -25,6 +25,7 @@ from courtside.sam3.association import (
 )
 from courtside.sam3.memory import Limits, Memory
 from courtside.sam3.network import Features, Network, Propagated, Proposals
+from courtside.sam3.speed import EXACT, Speed
 
 __all__ = ["Engine", "FrameMasks", "State", "full_size"]
 
@@ -83,7 +84,8 @@ class Engine:
 
     ``frame_count`` is the length of the video. ``rules`` are the model's own by default. ``batch`` is how
     many objects are computed together; it is halved when memory runs out, and then the memories of objects
-    move to the CPU. ``least_quality`` and ``turn`` are as in :class:`courtside.sam3.memory.Limits`.
+    move to the CPU. ``least_quality`` and ``turn`` are as in :class:`courtside.sam3.memory.Limits`; of
+    ``speed``, all but the stride concerns the engine.
     """
 
     def __init__(
@@ -97,13 +99,14 @@ class Engine:
         reverse: bool = False,
         least_quality: float | None = None,
         turn: int | None = None,
+        speed: Speed = EXACT,
     ) -> None:
         self.network = Network(model, frame_count)
         self.rules = Rules.of(model) if rules is None else rules
         tracker = self.network.tracker
         self.limits = Limits(
-            tracker.config.max_cond_frame_num,
-            tracker.num_maskmem,
+            speed.conditioning or tracker.config.max_cond_frame_num,
+            speed.frames or tracker.num_maskmem,
             self.network.pointers,
             self.rules.every_pointer,
             least_quality,
@@ -111,6 +114,7 @@ class Engine:
         )
         self.batch = batch or (4 if self.network.device.type == "cpu" else 64)
         self.state = State(reverse)
+        self._dormant = speed.dormant
         self._home = self.network.device
         with torch.inference_mode():
             self._prompts = [self.network.prompt(ids, mask) for ids, mask in prompts]
@@ -135,19 +139,32 @@ class Engine:
         state, rules, tracks = self.state, self.rules, self.state.tracks
         features = self.network.features(pixels.to(self.network.device, self.network.dtype))
         found, found_by = self._detect(features)
-        raw = self._propagate(features, number)
-        masks = tidy(raw.masks, rules.fill_hole_area)
         scores = found.scores.float().cpu().numpy()
-
-        visible = (masks > 0).flatten(1).any(1).cpu().numpy()
         follows = np.array([track.prompt for track in tracks], int)[None]
         same_prompt = (found_by[:, None] == follows) | (follows < 0)
-        match = associate(overlaps(found.masks > 0, masks > 0), same_prompt, scores, visible, rules)
+
+        def matched(raw: Propagated) -> tuple[torch.Tensor, Match]:
+            masks = tidy(raw.masks, rules.fill_hole_area)
+            visible = (masks > 0).flatten(1).any(1).cpu().numpy()
+            ious = overlaps(found.masks > 0, masks > 0)
+            return masks, associate(ious, same_prompt, scores, visible, rules)
+
+        asleep = [index for index, track in enumerate(tracks) if self._is_asleep(track, number)]
+        raw = self._absent(len(tracks))
+        self._propagate(raw, features, number, [i for i in range(len(tracks)) if i not in asleep])
+        masks, match = matched(raw)
+        if asleep and match.new:
+            # Somebody new may be somebody who comes back.
+            self._propagate(raw, features, number, asleep)
+            asleep = []
+            masks, match = matched(raw)
         removed, hidden = judge(tracks, match, number, state.reverse, rules)
         confirmed = self._confirmed(number, match, raw.scores)
         if tracks:
             masks = suppress(masks, tracks, removed, number, state.reverse, rules)
-            self._remember(features, number, masks, raw, found, confirmed, removed, bool(match.new))
+            for track, there in zip(tracks, (masks > 0).flatten(1).any(1).tolist(), strict=True):
+                track.unseen = 0 if there else track.unseen + 1
+            self._remember(features, number, masks, raw, found, confirmed, removed, asleep, bool(match.new))
         born = self._begin(features, number, found, found_by, scores, match.new)
 
         shown = self._show(number, masks, raw, found, match, confirmed, removed, born)
@@ -178,20 +195,29 @@ class Engine:
         masks, scores = (torch.cat(column) for column in zip(*kept, strict=True))
         return Proposals(masks, scores), np.array(prompts, int)
 
-    def _propagate(self, features: Features, number: int) -> Propagated:
-        """All objects in the new frame, computed in groups of equal memory."""
-        tracks, network = self.state.tracks, self.network
+    def _is_asleep(self, track: Track, number: int) -> bool:
+        return self._dormant is not None and track.unseen >= self._dormant and number not in track.given
+
+    def _absent(self, count: int) -> Propagated:
+        """``count`` objects that are nowhere to be seen."""
+        network = self.network
         side, width = network.mask_side, network.tracker.hidden_dim
         like = {"dtype": network.dtype, "device": network.device}
-        result = Propagated(
-            torch.zeros(len(tracks), side, side, **like),
-            torch.zeros(len(tracks), **like),
-            torch.zeros(len(tracks), width, **like),
-            torch.zeros(len(tracks), **like),
+        return Propagated(
+            torch.full((count, side, side), -_SURE, **like),
+            torch.full((count,), -_SURE, **like),
+            torch.zeros(count, width, **like),
+            torch.zeros(count, **like),
         )
-        recalls = [track.memory.recall(number, self.state.reverse, self.limits) for track in tracks]
+
+    def _propagate(self, result: Propagated, features: Features, number: int, chosen: Iterable[int]) -> None:
+        """Put the ``chosen`` objects in the new frame into ``result``, computed in groups of equal memory."""
+        tracks, network = self.state.tracks, self.network
+        recalls = {
+            index: tracks[index].memory.recall(number, self.state.reverse, self.limits) for index in chosen
+        }
         groups: dict[tuple[int, int], list[int]] = {}
-        for index, recall in enumerate(recalls):
+        for index, recall in recalls.items():
             groups.setdefault(recall.size, []).append(index)
         for group in groups.values():
 
@@ -201,10 +227,10 @@ class Engine:
                 result.pointers[part], result.ious[part] = some.pointers, some.ious
 
             self._in_batches(work, group, number)
-        for index, track in enumerate(tracks):
-            if number in track.given:
-                result.masks[index], result.scores[index] = track.given[number], _SURE
-        return result
+        for index in recalls:
+            given = tracks[index].given.get(number)
+            if given is not None:
+                result.masks[index], result.scores[index] = given, _SURE
 
     def _confirmed(self, number: int, match: Match, scores: torch.Tensor) -> dict[int, int]:
         """Tracks (by index) that this frame reconditions, with the detection that confirms each."""
@@ -223,6 +249,7 @@ class Engine:
         found: Proposals,
         confirmed: dict[int, int],
         removed: set[int],
+        asleep: Collection[int],
         births: bool,
     ) -> None:
         """Encode what each track is to remember of this frame; confirmed ones as a conditioning frame."""
@@ -237,7 +264,7 @@ class Engine:
         kept = [
             index
             for index, track in enumerate(tracks)
-            if track.object_id not in removed and number not in track.given
+            if track.object_id not in removed and number not in track.given and index not in asleep
         ]
         sure = torch.where(raw.scores > 0, raw.scores.sigmoid() * 2 - 1, 0.0)
         qualities = (sure * raw.ious).clamp(0, 1).tolist()

@@ -325,7 +325,7 @@ class Sam3Session:
         concerned = set(plan.objects)
         pixels = self._pixels(leg.numbers[engine.state.stepped :])
         following = Following(
-            engine, self.video, self.prompts, pixels, self._device, len(leg.numbers), progress, found=True
+            engine, self.video, self.prompts, pixels, self._device, leg.numbers, progress, {"found": True}
         )
         before = leg.numbers[: engine.state.stepped - len(engine.state.waiting)]
         for frame in _frames(journal.rows(), before, self.video):

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
+import statistics
+import time
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +21,7 @@ from courtside.errors import DeviceError, SettingError
 from courtside.sam3 import weights
 from courtside.sam3.checkpoint import read_state, write_state
 from courtside.sam3.engine import Engine, FrameMasks, full_size
+from courtside.sam3.speed import SPEEDS, Speed, between, parse_duration
 from courtside.types import Detection, FrameDetections
 
 if TYPE_CHECKING:
@@ -38,6 +43,10 @@ class Sam3Tracker:
     filling) are used as its ``config.json`` has them. Weights load once, when tracking first begins.
     Memory does not grow with the length of the video. With ``memory_selection``, say 0.01, the tracker
     remembers the latest frames of at least that quality rather than the latest frames, as SAM 3 can.
+
+    ``speed`` "fast" gives up exactness for time, as :data:`courtside.sam3.speed.SPEEDS` says. With a
+    ``time_budget``, in seconds or a text such as "5min", the first frames are timed on this machine, and as
+    many frames are seen as fit into it.
     """
 
     name = "sam3"
@@ -50,18 +59,25 @@ class Sam3Tracker:
         device: str = "auto",
         *,
         memory_selection: float | None = None,
+        speed: str = "exact",
+        time_budget: float | str | None = None,
     ) -> None:
         self._source, self._wanted = str(model), device
         if memory_selection is not None and not 0 <= memory_selection < 1:
             raise SettingError(f"memory_selection is {memory_selection}; it must lie between 0 and 1")
+        if speed not in SPEEDS:
+            raise SettingError(f"unknown speed {speed!r}: use one of {', '.join(SPEEDS)}")
         self._least_quality = memory_selection
+        self._speed = self._used = SPEEDS[speed]
+        self._budget_s = None if time_budget is None else parse_duration(time_budget)
         self._loaded: tuple[Any, Any, Device] | None = None
 
     @property
     def settings(self) -> dict[str, Any]:
         """The model and, once it is loaded, its tracking settings and the device with the reason."""
         said: dict[str, Any] = {"model": self._source, "device": self._wanted}
-        said["memory_selection"] = self._least_quality
+        said |= {"memory_selection": self._least_quality, "time_budget_s": self._budget_s}
+        said["speed"] = dataclasses.asdict(self._used)
         if self._loaded is not None:
             model, _, device = self._loaded
             said |= {"device": str(device.device), "dtype": str(device.dtype).removeprefix("torch.")}
@@ -87,18 +103,57 @@ class Sam3Tracker:
         if self._loaded is None:
             self._loaded = weights.load(self._source, choose_device(self._wanted))
         model, processor, device = self._loaded
-        prompts = encode_texts(processor.tokenizer, texts, model.config.detector_config.text_config)
-        engine, found = Engine(model, prompts, video.frame_count, least_quality=self._least_quality), False
+        encoded = encode_texts(processor.tokenizer, texts, model.config.detector_config.text_config)
+        speed, state, more = self._speed, None, {}
         if resume is not None:
-            engine.state, more = read_state(resume, device.device)
-            found = more["found"]
-        numbers = range(engine.state.stepped, video.frame_count)
-        pixels = prepared(video, processor.video_processor, device, numbers)
-        return Following(engine, video, texts, pixels, device, video.frame_count, progress, found=found)
+            state, more = read_state(resume, device.device)
+            speed = dataclasses.replace(speed, stride=more["stride"])
+        elif self._budget_s is not None:
+            began = time.perf_counter()
+            frame_s = _time_a_frame(
+                self._engine(encoded, video, speed), video, processor.video_processor, device
+            )
+            left = self._budget_s - (time.perf_counter() - began)
+            speed = speed.for_budget(left, frame_s, video.frame_count)
+        self._used = speed
+        engine = self._engine(encoded, video, speed)
+        engine.state = state or engine.state
+        seen = speed.seen(video.frame_count)
+        pixels = prepared(video, processor.video_processor, device, seen[engine.state.stepped :])
+        if speed.stride > 1:
+            # To the tracker's memory the frames it sees are a video of their own.
+            pixels = ((engine.state.stepped, each) for _, each in pixels)
+        return Following(engine, video, texts, pixels, device, seen, progress, more)
+
+    def _engine(self, encoded: list[Any], video: Video, speed: Speed) -> Engine:
+        return Engine(
+            self._loaded[0], encoded, video.frame_count, least_quality=self._least_quality, speed=speed
+        )
+
+
+def _time_a_frame(engine: Engine, video: Video, processor: Any, device: Device) -> float:
+    """Seconds a frame takes, once there are objects: the median of up to 12 frames, or of 20 s."""
+    took: list[float] = []
+    began = time.perf_counter()
+    pixels = prepared(video, processor.video_processor, device, range(min(14, video.frame_count)))
+    while time.perf_counter() - began < 20 or len(took) < 4:
+        clock = time.perf_counter()
+        number, frame = next(pixels, (None, None))
+        if frame is None:
+            break
+        engine.step(number, frame)
+        to_detections(engine.state.waiting[-1], video, [""] * 64)
+        took.append(time.perf_counter() - clock)
+    # The first two frames make the objects that the others follow.
+    return statistics.median(took[2:] or took)
 
 
 class Following(Iterator[FrameDetections]):
-    """A video as it is followed: its frames, one by one, and :meth:`save` between any two of them."""
+    """A video as it is followed: its frames, one by one, and :meth:`save` between any two of them.
+
+    The engine goes through the frames ``seen``; the others lie between. ``more`` is what :meth:`save` wrote
+    beside the engine's state.
+    """
 
     def __init__(
         self,
@@ -107,21 +162,29 @@ class Following(Iterator[FrameDetections]):
         texts: list[str],
         pixels: Iterable[tuple[int, torch.Tensor]],
         device: Device,
-        total: int,
+        seen: Sequence[int],
         progress: bool,
-        *,
-        found: bool = False,
+        more: Mapping[str, Any] | None = None,
     ) -> None:
+        more = {"found": False, "held": 0, "given": 0} | dict(more or {})
         self._engine, self._video, self._texts = engine, video, texts
-        self._device, self._found = device, found
-        self._outputs = engine.run(pixels)
-        done = engine.state.stepped - len(engine.state.waiting)
+        self._device, self._seen, self._found = device, seen, more["found"]
+        waiting = engine.state.waiting
+        self._held = [waiting.pop(0) for _ in range(more["held"])]
+        self._given = more["given"]
+        done = engine.state.stepped - len(waiting)
+        self._frames = self._run(engine.run(pixels), done)
         options = {} if progress else {"disable": True}
-        self._bar = tqdm(total=total, initial=done, desc=Sam3Tracker.name, unit="frame", **options)
+        self._total = abs(seen[-1] - seen[0]) + 1
+        given = abs(seen[done - 1] - seen[0]) + 1 if done else 0
+        every = f", 1 frame in {self._total / len(seen):.2g}" if len(seen) < self._total else ""
+        self._bar = tqdm(
+            total=self._total, initial=given, desc=Sam3Tracker.name + every, unit="frame", **options
+        )
 
     def __next__(self) -> FrameDetections:
         try:
-            shown = next(self._outputs)
+            frame = next(self._frames)
         except StopIteration:
             self._end()
             raise
@@ -130,14 +193,42 @@ class Following(Iterator[FrameDetections]):
                 f"{self._device.device} ran out of memory after frame {self._engine.state.stepped}: use fewer"
                 " prompts, or --device cpu"
             ) from error
-        frame = to_detections(shown, self._video, self._texts)
         self._found |= bool(frame.detections)
         self._bar.update()
         return frame
 
+    def _run(self, outputs: Iterator[FrameMasks], done: int) -> Iterator[FrameDetections]:
+        """What the engine shows, and what lies between."""
+        if len(self._held) == 2:
+            # Stopped on the way from one to the other.
+            outputs = itertools.chain([self._held.pop()], outputs)
+            done -= 1
+        last = self._detections(self._held[0], done - 1) if self._held else None
+        for place, shown in enumerate(outputs, start=done):
+            now = self._detections(shown, place)
+            if len(self._seen) == self._total:
+                yield now
+                continue
+            if last is not None:
+                self._held = [self._held[0], shown]
+                ahead = 1 if now.frame_number > last.frame_number else -1
+                numbers = range(last.frame_number, now.frame_number, ahead)[1 + self._given :]
+                for number in numbers:
+                    self._given += 1
+                    yield between(last, now, number, float(self._video.times_s[number]))
+            self._held, self._given, last = [shown], 0, now
+            yield now
+
+    def _detections(self, shown: FrameMasks, place: int) -> FrameDetections:
+        return to_detections(shown, self._video, self._texts, self._seen[place])
+
     def save(self, path: Path) -> None:
         """Write all that is needed to go on after the last frame that was given."""
-        write_state(path, self._engine.state, found=self._found)
+        state = self._engine.state
+        state = dataclasses.replace(state, waiting=[*self._held, *state.waiting])
+        stride = (self._seen[-1] - self._seen[0]) / max(1, len(self._seen) - 1)
+        more = {"held": len(self._held), "given": self._given, "stride": max(1.0, abs(stride))}
+        write_state(path, state, found=self._found, **more)
 
     def _end(self) -> None:
         self._bar.close()
@@ -182,24 +273,40 @@ def encode_texts(
 
 
 def prepared(
-    video: Video, processor: Any, device: Device, numbers: range
+    video: Video, processor: Any, device: Device, numbers: Sequence[int]
 ) -> Iterator[tuple[int, torch.Tensor]]:
-    """The frames ``numbers`` and their pixels (3, side, side) in the model's number format, decoded ahead."""
-    frames = _backward(video, numbers) if numbers.step < 0 else video.frames(numbers.start, numbers.stop)
+    """The frames ``numbers`` and their pixels (3, side, side) in the model's number format, decoded ahead.
+
+    Numbers rise or fall throughout.
+    """
+    if len(numbers) == 0:
+        return
+    if numbers[0] > numbers[-1]:
+        frames = _backward(video, numbers)
+    else:
+        wanted = set(numbers)
+        frames = (frame for frame in video.frames(numbers[0], numbers[-1] + 1) if frame.index in wanted)
     for index, _, image in frames:
         clip = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
         pixels = processor(videos=[clip], device=device.device, return_tensors="pt").pixel_values_videos
         yield index, pixels[0, 0].to(device.device, device.dtype)
 
 
-def _backward(video: Video, numbers: range) -> Iterator[Frame]:
-    """Frames from the last of ``numbers`` down: decoders only go forward, so a few at a time."""
+def _backward(video: Video, numbers: Sequence[int]) -> Iterator[Frame]:
+    """All frames from ``numbers[0]`` down: decoders only go forward, so a few at a time."""
     for first in range(0, len(numbers), _BACKWARD):
         some = numbers[first : first + _BACKWARD]
         yield from reversed(list(video.frames(some[-1], some[0] + 1)))
 
 
-def to_detections(shown: FrameMasks, video: Video, texts: list[str]) -> FrameDetections:
+def to_detections(
+    shown: FrameMasks, video: Video, texts: list[str], number: int | None = None
+) -> FrameDetections:
+    """What the engine shows as boxes and masks at the size of ``video``, as its frame ``number``.
+
+    ``number`` is by default the engine's own.
+    """
+    number = shown.frame if number is None else number
     kept, stack = full_size(shown, video.height, video.width)
     detections = []
     for index, mask in zip(kept, stack, strict=True):
@@ -217,4 +324,4 @@ def to_detections(shown: FrameMasks, video: Video, texts: list[str]) -> FrameDet
                 mask=mask,
             )
         )
-    return FrameDetections(shown.frame, float(video.times_s[shown.frame]), tuple(detections))
+    return FrameDetections(number, float(video.times_s[number]), tuple(detections))
