@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         print(
-            "\ncourtside: interrupted; finished stages are kept, and the same command goes on from there",
+            "\ncourtside: interrupted; everything so far is kept, and the same command goes on from there",
             file=sys.stderr,
         )
         return _INTERRUPTED
@@ -110,6 +110,16 @@ def _add_track(parsers) -> None:
     )
     parser.add_argument(
         "--device", default="auto", help="auto, cuda, cuda:0, mps or cpu (default: auto, which says why)"
+    )
+    parser.add_argument(
+        "--speed",
+        choices=("exact", "fast"),
+        help="fast sees every second frame and remembers less, and the report says so (default: exact)",
+    )
+    parser.add_argument(
+        "--time-budget",
+        metavar="TIME",
+        help="such as 5min: time the first frames here, then see as many as sam3 can follow in that time",
     )
     _add_scoring(parser, "score against these labels: a folder, or what a labelling tool exported")
     _add_reading(parser)
@@ -340,7 +350,7 @@ def _track(options: argparse.Namespace) -> int:
         detections=options.detections,
         model=options.model,
         device=options.device,
-        options=dict(map(_option, options.options)),
+        options=dict(map(_option, options.options)) | _speed(options),
         **_scoring(options),
         **_reading(options),
     )
@@ -416,6 +426,11 @@ def _reading(options: argparse.Namespace) -> dict:
 def _scoring(options: argparse.Namespace) -> dict:
     """The options on scoring that were given."""
     given = {name: getattr(options, name) for name in ("labels", "match", "threshold")}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _speed(options: argparse.Namespace) -> dict:
+    given = {name: getattr(options, name) for name in ("speed", "time_budget")}
     return {name: value for name, value in given.items() if value is not None}
 
 

@@ -269,7 +269,7 @@ def test_ctrl_c_is_exit_code_130_and_no_traceback(tmp_path):
     _, said = worker.communicate(timeout=60)
     assert worker.returncode == 130
     assert "Traceback" not in said
-    assert said.splitlines()[-1].startswith("courtside: interrupted; finished stages are kept")
+    assert said.splitlines()[-1].startswith("courtside: interrupted; everything so far is kept")
     assert not part.exists()
     assert clip.is_dir()
 
