@@ -46,6 +46,13 @@ METRICS = {
         "longest time one id follows a player, mean of players",
     ),
     "reentry_recovery": ("Re-entries recovered", "players back in view with their old id, by seconds away"),
+    "jersey_right": ("Numbers right", "players of the roster whose tracks were given their number"),
+    "jersey_wrong": ("Numbers wrong", "players whose tracks were given a number that is not theirs"),
+    "jersey_unknown": ("Numbers unknown", "players with a number in the roster who were given none"),
+    "jersey_unreadable": ("Numbers unreadable", "players without a number in the roster who were given none"),
+    "merged_fragments_per_object": ("Fragments after merging", "the same with players in place of tracks"),
+    "merged_idf1": ("IDF1 after merging", "the same with players in place of tracks"),
+    "merged_hota": ("HOTA after merging", "the same with players in place of tracks"),
 }
 """Name and meaning of each metric of ``scores.json``, in the order in which a report shows them."""
 

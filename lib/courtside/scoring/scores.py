@@ -19,6 +19,7 @@ from courtside.scoring.counts import METRICS, Counts, count, metrics_of, trackev
 from courtside.scoring.events import log_events
 from courtside.scoring.frames import Comparison, compare
 from courtside.scoring.hota import HOTA_THRESHOLDS
+from courtside.scoring.jerseys import MERGED_METRICS, combine_jerseys, score_jerseys
 
 __all__ = ["Scores", "combine", "score"]
 
@@ -128,7 +129,16 @@ def score(
         "prompts_overlap": sum(map(len, known.values())) > len(set().union(*known.values())),
     }
     settings = {"match": match, "iou_threshold": float(threshold)}
-    return _assemble(settings, [sequence], counts, prompt_counts, events)
+    jerseys, merged = None, None
+    if counts is not None and detections["player_id"].notna().any():
+        scored = (set().union(*known.values()) if texts else everyone, [*known, None], threshold)
+        jerseys = score_jerseys(comparison.select(*scored), threshold, detections, labels.roster)
+        merged = counts
+        owners = detections["player_id"].factorize()[0].astype(np.int64) + 1
+        if owners.max() < detections["tracking_id"].nunique():
+            players = compare(detections.assign(tracking_id=owners), labels, match)
+            merged, _ = count(players.select(*scored), start_s, end_s, threshold)
+    return _assemble(settings, [sequence], counts, prompt_counts, events, jerseys, merged)
 
 
 def combine(scores: Sequence[Scores]) -> Scores:
@@ -164,6 +174,8 @@ def combine(scores: Sequence[Scores]) -> Scores:
             for prompt in prompts
         },
         tables.empty(tables.EVENTS),
+        combine_jerseys([one.protocol.get("jerseys") for one in scores]),
+        total([one.protocol.get("merged_counts") for one in scores]),
     )
 
 
@@ -202,6 +214,8 @@ def _assemble(
     counts: Counts | None,
     prompt_counts: dict[str, Counts | None],
     events: pd.DataFrame,
+    jerseys: dict[str, Any] | None,
+    merged: Counts | None,
 ) -> Scores:
     """Metrics and protocol out of the counts."""
     hashes = [sequence["labels_sha256"] for sequence in sequences]
@@ -230,7 +244,10 @@ def _assemble(
         },
     }
     per_prompt = {prompt: metrics_of(one) for prompt, one in prompt_counts.items()}
-    return Scores(metrics=metrics_of(counts), per_prompt=per_prompt, protocol=protocol, events=events)
+    protocol |= {"jerseys": jerseys, "merged_counts": None if merged is None else merged.to_json()}
+    metrics = metrics_of(counts) | ({} if jerseys is None else jerseys["metrics"])
+    metrics |= {name: metrics_of(merged)[name.removeprefix("merged_")] for name in MERGED_METRICS}
+    return Scores(metrics=metrics, per_prompt=per_prompt, protocol=protocol, events=events)
 
 
 def _described(counts: Counts | None) -> dict[str, Any]:
