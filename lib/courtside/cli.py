@@ -160,8 +160,8 @@ def _add_read(parsers) -> None:
         parsers,
         "read",
         "read the jersey numbers of a run again, such as with a roster",
-        "Read the numbers of a run's tracks and write jersey_reads.parquet and players.parquet. What is left\n"
-        "out stays as it was. Scores and report are not made again: courtside report does that.",
+        "Read the numbers of a run's tracks and write jersey_reads.parquet and players.parquet. What is\n"
+        "left out stays as it was. Scores and report are not made again: courtside report does that.",
         "  courtside read reports/game-sam3 --roster roster.csv\n"
         "  courtside read reports/game-sam3 --merge accept",
     )
