@@ -599,6 +599,24 @@ class TestInABrowser:
         assert said[3] == ["select", {"layer": "tracks", "who": 2, "id": 3}]
         page.evaluate("player.select(null)")
 
+    def test_other_data_takes_the_place_of_the_old(self, opened):
+        page = opened(MOMENTS)
+        page.evaluate("player.seek(33)")
+        page.evaluate("player.toggleLayer('truth')")
+        page.evaluate(
+            """async () => {
+                const data = {...player.clip, rows: player.clip.rows.slice(0, 1)};
+                const tracks = {...player.clip.layers.tracks, names: ["11", "12", "13"]};
+                data.layers = {tracks, truth: null};
+                player.update(data);
+            }"""
+        )
+        assert page.locator(".cp").count() == 1
+        assert page.get_by_text("1 error", exact=True).count() == 1
+        assert page.evaluate("player.timeline.lanes.map((lane) => lane.name)") == ["11", "13", "12"]
+        assert page.get_by_role("button", name="Ground truth").count() == 0
+        assert pictured(page) == (33, 33)
+
     def test_everything_has_a_name_and_enough_contrast(self, page):
         unnamed = page.evaluate(
             """[...document.querySelectorAll('button, select, input, summary, canvas:not([aria-hidden])')]
@@ -631,24 +649,32 @@ class TestInABrowser:
         )
         assert all(0 <= top < 844 for top in tops)
 
-    def test_it_opens_in_two_seconds_with_2000_errors(self, opened):
+    def test_2000_errors_take_less_than_a_second_to_open(self, opened):
+        # Against a page with a few, since starting a page alone takes seconds on a busy machine.
+        few = cost_s(lambda: opened(MOMENTS))
         moments = [
             moment(kind, 1 + i % 60)
             for i in range(500)
             for kind in ("switch", "miss", "fragment", "wrong_number")
         ]
-        before = busy_s()
-        page = opened(moments)
-        took = busy_s() - before
+        pages = []
+        many = cost_s(lambda: pages.append(opened(moments)))
+        (page,) = pages
         assert page.evaluate("player.clip.rows.length") == 2000
         assert page.locator(".cp-rows tbody tr").count() == 100
-        assert took < 2
+        assert many - few < 1
         page.get_by_role("button", name="Next page").click()
         assert page.get_by_text("page 2 of 20").count() == 1
 
 
+def cost_s(act: Callable[[], object]) -> float:
+    """Seconds of processor time that the browser takes for ``act``: the wall clock tells what else runs."""
+    before = busy_s()
+    act()
+    return busy_s() - before
+
+
 def busy_s() -> float:
-    """Seconds of processor time that the browser took so far: its wall clock depends on what else runs."""
     times = []
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):

@@ -56,7 +56,7 @@ def test_the_page_is_complete_offline(report: Path, browser, width: int, height:
     page.wait_for_selector(".cp-moment:enabled >> nth=2")
 
     assert said == []
-    assert [url for url in asked if not url.startswith("data:")] == [report.as_uri()]
+    assert [url for url in asked if not url.startswith(("data:", "blob:"))] == [report.as_uri()]
     assert page.title() == "clip.mp4 · Courtside"
     assert page.locator("h1").count() == 1
     assert page.get_by_text("2 for 2").count() == 1

@@ -96,10 +96,9 @@ class TestHeads:
         path = players(tmp_path / "clip.mp4")
         regions = head_regions([at(list(range(FRAMES)), (40, 30, 80, 150))], TIMES, SIZE)
         video, plain = FacelessVideo(path, regions), Video(path)
-        for image, frame in [
-            (video.frame(7), 7),
-            *((each.image, each.index) for each in video.frames(3, 9, 2)),
-        ]:
+        several = [*video.frames(3, 9, 2), *video.frames_at([4, 20])]
+        assert [each.index for each in several] == [3, 5, 7, 4, 20]
+        for image, frame in [(video.frame(7), 7), *((each.image, each.index) for each in several)]:
             np.testing.assert_array_equal(image, pixelate(plain.frame(frame), regions[frame]))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import cv2
@@ -123,8 +123,9 @@ class FacelessVideo(Video):
     def __reduce__(self) -> tuple:
         return FacelessVideo, (self.path, self.regions)
 
-    def frames(self, start: int = 0, stop: int | None = None, stride: int = 1) -> Iterator[Frame]:
-        for frame in super().frames(start, stop, stride):
+    def _ahead(self, indices: Iterable[int]) -> Iterator[Frame]:
+        # Every way to several frames goes through here.
+        for frame in super()._ahead(indices):
             yield frame._replace(image=pixelate(frame.image, self.regions[frame.index]))
 
     def frame(self, index: int) -> np.ndarray:

@@ -247,6 +247,12 @@ class Report:
             parts.append(blocks.paragraph(f"{left} shorter than all of these are not shown.", "quiet"))
         return blocks.stack(*parts)
 
+    def players(self) -> Block:
+        """Each player with the crops that were read, the vote, and merge proposals."""
+        from courtside.report.players import players_section
+
+        return players_section(self.run, self.video)
+
     def score_table(self) -> Block:
         """Every metric with its meaning, and the protocol that it was made by."""
         if self.scores is None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ast
 import copy
+import dataclasses
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import nbformat
 import numpy as np
@@ -19,17 +20,18 @@ from tqdm import tqdm
 from courtside import notebook
 from courtside.errors import RunError, SettingError
 from courtside.files import whole
+from courtside.folder import Run
 from courtside.labels import read_detections
 from courtside.report import blocks
 from courtside.report.blocks import Block
 from courtside.report.faces import FacelessVideo, head_regions, link
 from courtside.report.html import NOTEBOOK_ONLY, outside_references, to_html
+from courtside.report.players import players_section
 from courtside.report.proxy import PROXY_SIDE, fit_size, small
 from courtside.report.sections import Report
+from courtside.roster import read_roster
+from courtside.settings import Settings
 from courtside.video import Video, VideoWriter
-
-if TYPE_CHECKING:
-    from courtside.run import Run
 
 __all__ = ["SharedReport", "share"]
 
@@ -145,14 +147,28 @@ class SharedReport(Report):
             )
         return head_regions(people, video.times_s, size)
 
+    @cached_property
+    def _teams(self) -> dict[str, str]:
+        """What each team that a roster names is called here."""
+        names = (
+            set()
+            if self.labels is None or self.labels.roster is None
+            else {*self.labels.roster["team"].dropna()}
+        )
+        roster = self.run.settings().roster
+        if roster is not None and roster.is_file():
+            names |= {*read_roster(roster).teams}
+        return {name: f"team {chr(65 + place)}" for place, name in enumerate(sorted(names)[:26])}
+
+    def players(self) -> Block:
+        return players_section(_NamelessRun(self.run.folder, self._teams), self.video)
+
     def _names(self) -> dict[int, str]:
         if self.labels is None or self.labels.roster is None:
             return {}
-        roster = self.labels.roster
-        teams = {team: f"team {chr(65 + i)}" for i, team in enumerate(roster["team"].dropna().unique()[:26])}
         named = {}
-        for row in roster.itertuples(index=False):
-            parts = [teams.get(row.team, "a team")] if pd.notna(row.team) else []
+        for row in self.labels.roster.itertuples(index=False):
+            parts = [self._teams.get(row.team, "a team")] if pd.notna(row.team) else []
             parts += [str(row.jersey_number)] if pd.notna(row.jersey_number) else []
             if parts:
                 named[int(row.object_id)] = " ".join(parts)
@@ -165,6 +181,21 @@ class SharedReport(Report):
         for private in self.private:
             said = said.replace(private, "the video")
         return said
+
+
+class _NamelessRun(Run):
+    """A run whose players' teams have other names, and that tells of no roster."""
+
+    def __init__(self, folder: Path, teams: Mapping[str, str]) -> None:
+        super().__init__(folder)
+        self._teams = teams
+
+    def players(self) -> pd.DataFrame:
+        players = super().players()
+        return players.assign(team=players["team"].replace(self._teams))
+
+    def settings(self) -> Settings:
+        return dataclasses.replace(super().settings(), roster=None)
 
 
 def _cells(report: Report) -> Iterator[nbformat.NotebookNode]:

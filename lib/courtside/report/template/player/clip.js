@@ -4,9 +4,10 @@
  * A layer: all tracks, or all labelled people, of a clip.
  *
  * `names`, `colors` and `inks` have one entry an identity; `starts` (frames + 1) says where the rows of each
- * frame begin; of each row `who` is the identity's index, `boxes` four whole multiples of `unit` pixels (xyxy),
- * and `partner` the identity of the other layer at the same place: -1 for nobody, -2 where that is not known or
- * not asked for. `masks`, if any, are `starts` (rows + 1) into `runs`, and `boxes` (xywh) in pixels of `size`.
+ * frame begin; of each row `who` is the identity's index, `boxes` four whole multiples of `unit` pixels
+ * (xyxy), and `partner` the identity of the other layer at the same place: -1 for nobody, -2 where that is
+ * not known or not asked for. `masks`, if any, are `starts` (rows + 1) into `runs`, and `boxes` (xywh) in
+ * pixels of `size`.
  */
 export class Layer {
   constructor({ ids, names, colors, inks, starts, who, boxes, unit, partner, masks = null }) {
@@ -16,7 +17,8 @@ export class Layer {
 
   /** First row of a frame, and the row after its last one. */
   span(frame) {
-    return frame < 0 || frame + 1 >= this.starts.length ? [0, 0] : [this.starts[frame], this.starts[frame + 1]];
+    const inside = frame >= 0 && frame + 1 < this.starts.length;
+    return inside ? [this.starts[frame], this.starts[frame + 1]] : [0, 0];
   }
 
   /** The box of a row as [x1, y1, x2, y2] in pixels. */

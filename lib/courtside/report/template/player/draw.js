@@ -7,15 +7,16 @@ const DARK = "rgba(12, 16, 22, 0.75)";
 /**
  * Draws the part `view` ({x, y, width, height} in pixels of the clip) of a frame over the whole canvas.
  *
- * `shown` says what: `tracks`, `truth`, `masks`, `names` (booleans), `chosen` ({layer, who} or null; all others
- * are then faint), `about` ({layer, who}: of the other labelled people nothing is drawn), `scale` (canvas pixels
- * per CSS pixel). Tracks are solid, labelled people dashed.
+ * `shown` says what: `tracks`, `truth`, `masks`, `names` (booleans), `chosen` ({layer, who} or null; all
+ * others are then faint), `about` ({layer, who}: of the other labelled people nothing is drawn), `scale`
+ * (canvas pixels per CSS pixel). Tracks are solid, labelled people dashed.
  */
 export function drawFrame(context, image, clip, frame, view, shown) {
   const { width, height } = context.canvas;
   const across = width / view.width;
   const down = height / view.height;
-  const [wide, high] = [(image.videoWidth || image.width) / clip.width, (image.videoHeight || image.height) / clip.height];
+  const wide = (image.videoWidth || image.width) / clip.width;
+  const high = (image.videoHeight || image.height) / clip.height;
   context.fillStyle = "#10141a";
   context.fillRect(0, 0, width, height);
   context.imageSmoothingQuality = "high";
@@ -33,7 +34,8 @@ export function drawFrame(context, image, clip, frame, view, shown) {
     for (let row = first; row < stop; row++) {
       const { chosen, about } = shown;
       if (about && kind === "truth" && !(about.layer === kind && about.who === layer.who[row])) continue;
-      const here = !chosen || (chosen.layer === kind ? chosen.who === layer.who[row] : layer.partner[row] === chosen.who);
+      const same = chosen?.layer === kind ? layer.who[row] : layer.partner[row];
+      const here = !chosen || chosen.who === same;
       context.globalAlpha = here ? 1 : 0.3;
       const box = place(layer.box(row));
       const asked = kind === "tracks" || layer.partner[row] !== -2;
@@ -45,7 +47,7 @@ export function drawFrame(context, image, clip, frame, view, shown) {
   }
   context.globalAlpha = 1;
   const taken = [];
-  for (const [kind, layer, row, box] of names.reverse()) drawName(context, kind, layer, row, box, shown.scale, taken);
+  for (const name of names.reverse()) drawName(context, ...name, shown.scale, taken);
 }
 
 /** Which identity a point of the clip is on: the smallest box around it, as {layer, who}, or null. */
@@ -100,8 +102,8 @@ function drawMask(context, clip, layer, row, place, filled) {
 }
 
 /**
- * A track's name on its colour above the box; a label's on white below, with what went wrong in words. It moves
- * out of the way of those in `taken`, and joins them.
+ * A track's name on its colour above the box; a label's on white below, with what went wrong in words. It
+ * moves out of the way of those in `taken`, and joins them.
  */
 function drawName(context, kind, layer, row, [x1, y1, x2, y2], scale, taken) {
   const who = layer.who[row];
@@ -115,7 +117,8 @@ function drawName(context, kind, layer, row, [x1, y1, x2, y2], scale, taken) {
   const { width, height } = context.canvas;
   const left = Math.min(Math.max((x1 + x2 - wide) / 2, 0), Math.max(0, width - wide));
   const start = own ? y1 - high : y2;
-  const free = (top) => !taken.some(([x, y, w]) => x < left + wide && left < x + w && y < top + high && top < y + high);
+  const beside = ([x, , w]) => x < left + wide && left < x + w;
+  const free = (top) => !taken.some((other) => beside(other) && Math.abs(other[1] - top) < high);
   const within = (top) => Math.min(Math.max(top, 0), height - high);
   const tries = [0, 1, -1, 2, -2, 3, -3].map((step) => within(start + step * high));
   const top = tries.find(free) ?? within(start);

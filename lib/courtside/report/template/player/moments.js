@@ -30,8 +30,8 @@ export function windowsAround(boxes, width, height) {
 }
 
 /**
- * Three pictures of a row; `onseek(frame)` is called for a click on one. `open()` makes their source, which is
- * one of their own, so that the player's picture stays; it is not made before it is needed.
+ * Three pictures of a row; `onseek(frame)` is called for a click on one. `open()` makes their source, which
+ * is one of their own, so that the player's picture stays; it is not made before it is needed.
  */
 export class Moments {
   constructor(clip, open) {
@@ -41,7 +41,8 @@ export class Moments {
     this.onseek = () => {};
     this.turn = 0;
     this.pictures = ["before", "at", "after"].map((name) => {
-      const canvas = make("canvas", { width: 2 * SHAPE.width, height: 2 * SHAPE.height, "aria-hidden": "true" });
+      const size = { width: 2 * SHAPE.width, height: 2 * SHAPE.height };
+      const canvas = make("canvas", { ...size, "aria-hidden": "true" });
       const caption = make("span", { class: "cp-caption" });
       const button = make("button", { type: "button", class: "cp-moment", disabled: "" }, canvas, caption);
       button.addEventListener("click", () => this.onseek(button.frame));

@@ -23,36 +23,46 @@ const KEYS = [
  * A player inside `root`.
  *
  * `data` is what `unpack` gives; `source` shows its pictures (a `VideoSource`, or anything with its members),
- * and `another()` makes a second such source for the crops. Events, with `detail`: `seek` {frame}; `select` {layer, who, id} or null;
- * `row` {row}; `point` {frame, x, y, shift} for a click into the picture, in pixels of the clip.
+ * and `another()` makes a second such source for the crops. Events, with `detail`: `seek` {frame}; `select`
+ * {layer, who, id} or null; `row` {row}; `point` {frame, x, y, shift} for a click into the picture, in pixels
+ * of the clip.
  */
 export class Player extends EventTarget {
   constructor(root, data, source, another) {
     super();
-    this.root = root;
-    this.source = source;
+    Object.assign(this, { root, source, another, frame: 0, speed: 1, chosen: null, shown: null });
+    source.onframe = (frame) => this.#show(frame);
+    source.onstate = () => this.#tellState();
+    this.watcher = new ResizeObserver(() => this.#resize());
+    this.update(data);
+  }
+
+  /** Shows other data over the same pictures, such as after a correction; frame, speed and toggles stay. */
+  update(data) {
+    this.moments?.source?.close();
+    this.watcher.disconnect();
     this.clip = new Clip(data);
-    this.frame = 0;
-    this.speed = 1;
-    this.chosen = null;
     const { truth, tracks } = this.clip.layers;
-    this.shown = { tracks: true, truth: truth !== null, masks: Boolean(tracks.masks || truth?.masks), names: true };
+    const masked = Boolean(tracks.masks || truth?.masks);
+    const able = { tracks: true, truth: truth !== null, masks: masked, names: true };
+    for (const name of Object.keys(able)) able[name] &&= this.shown?.[name] ?? true;
+    this.shown = able;
+    this.chosen = null;
     this.timeline = new Timeline(this.clip);
-    this.moments = this.clip.rows.length ? new Moments(this.clip, another) : null;
+    this.moments = this.clip.rows.length ? new Moments(this.clip, this.another) : null;
     this.table = new RowTable(this.clip);
-    this.#build();
     this.timeline.onseek = (frame) => this.seek(frame);
     this.timeline.onselect = (who) => this.select(who);
     this.table.onchoose = (row) => this.showRow(row);
     this.table.onfilter = (rows) => this.timeline.redraw(rows);
     this.timeline.redraw(this.table.rows);
     if (this.moments) this.moments.onseek = (frame) => this.seek(frame);
-    source.onframe = (frame) => this.#show(frame);
-    source.onstate = () => this.#tellState();
+    this.wide = 0;
+    this.#build();
     this.#tellState();
-    this.watcher = new ResizeObserver(() => this.#resize());
     this.watcher.observe(this.stage);
     this.#resize();
+    if (this.source.frame >= 0) this.#show(this.source.frame);
   }
 
   /** Shows a frame; resolves when it is on the canvas. */
@@ -137,8 +147,9 @@ export class Player extends EventTarget {
     this.faster = make(
       "select",
       { "aria-label": "Speed", title: "Speed", onchange: () => this.setSpeed(Number(this.faster.value)) },
-      ...SPEEDS.map((speed) => make("option", { value: speed, selected: speed === 1 ? "" : null }, `${speed} \u00d7`)),
+      ...SPEEDS.map((speed) => make("option", { value: speed }, `${speed} \u00d7`)),
     );
+    this.faster.value = String(this.speed);
     this.only = make(
       "button",
       { type: "button", class: "cp-only", hidden: "", onclick: () => this.select(null) },
@@ -160,8 +171,9 @@ export class Player extends EventTarget {
     const left = make("div", { class: "cp-main" }, this.stage, this.slider, bar, this.timeline.root);
     const right = make("div", { class: "cp-side" }, this.moments?.root, this.table.root);
     // Jupyter would take the same keys for its own.
-    const attributes = { class: "cp", tabindex: -1, "data-lm-suppress-shortcuts": "true" };
-    this.root.replaceChildren(make("div", { ...attributes, onkeydown: (event) => this.#key(event) }, left, right));
+    const onkeydown = (event) => this.#key(event);
+    const attributes = { class: "cp", tabindex: -1, "data-lm-suppress-shortcuts": "true", onkeydown };
+    this.root.replaceChildren(make("div", attributes, left, right));
   }
 
   #buildToggles() {
@@ -173,10 +185,11 @@ export class Player extends EventTarget {
     this.toggles = {};
     for (const [name, [label, title]] of Object.entries(names)) {
       const act = () => this.toggleLayer(name);
-      const attributes = { type: "button", class: `cp-toggle cp-of-${name}`, "aria-pressed": "true", title, onclick: act };
-      this.toggles[name] = make("button", attributes, label);
+      const attributes = { type: "button", class: `cp-toggle cp-of-${name}`, title, onclick: act };
+      this.toggles[name] = make("button", { ...attributes, "aria-pressed": String(this.shown[name]) }, label);
     }
-    return make("div", { class: "cp-toggles", role: "group", "aria-label": "Shown" }, ...Object.values(this.toggles));
+    const attributes = { class: "cp-toggles", role: "group", "aria-label": "Shown" };
+    return make("div", attributes, ...Object.values(this.toggles));
   }
 
   #keys() {

@@ -51,7 +51,10 @@ export class VideoSource {
   async play(speed) {
     this.video.playbackRate = speed;
     if (this.frame >= this.frameCount - 1) await this.seek(0);
-    await this.video.play();
+    // A pause that comes before the video runs is no failure.
+    await this.video.play().catch((error) => {
+      if (error.name !== "AbortError") throw error;
+    });
   }
 
   pause() {

@@ -27,7 +27,8 @@ export function filterRows(rows, { kinds, cause = "", text = "" }) {
 export function sortRows(rows, column, descending = false) {
   const key = COLUMNS[column];
   const turn = descending ? -1 : 1;
-  const compare = (a, b) => (typeof a === "number" ? a - b : a.localeCompare(b, undefined, { numeric: true }));
+  const words = new Intl.Collator(undefined, { numeric: true });
+  const compare = (a, b) => (typeof a === "number" ? a - b : words.compare(a, b));
   return [...rows].sort((a, b) => turn * compare(key(a), key(b)) || a.frame - b.frame || a.index - b.index);
 }
 
@@ -38,7 +39,7 @@ export function tally(rows, column) {
   return [...counts].sort((a, b) => b[1] - a[1] || (a[0] < b[0] ? -1 : 1));
 }
 
-/** The table of a clip's rows; `onchoose(row)` is called for a click, `onfilter(rows)` when others are shown. */
+/** The table of a clip's rows; `onchoose(row)` follows a click, `onfilter(rows)` tells which are shown. */
 export class RowTable {
   constructor(clip) {
     this.clip = clip;
@@ -101,7 +102,8 @@ export class RowTable {
     const place = this.rows.indexOf(this.chosen);
     if (place >= 0) return this.rows[place + step] ?? null;
     const inTime = [...this.rows].sort((a, b) => a.frame - b.frame);
-    return (step > 0 ? inTime.find((row) => row.frame > frame) : inTime.findLast((row) => row.frame < frame)) ?? null;
+    if (step > 0) return inTime.find((row) => row.frame > frame) ?? null;
+    return inTime.findLast((row) => row.frame < frame) ?? null;
   }
 
   #filters() {
@@ -109,7 +111,13 @@ export class RowTable {
     const kinds = Object.entries(this.clip.kinds).map(([name, kind]) => {
       const button = make(
         "button",
-        { type: "button", class: "cp-choice", "aria-pressed": "true", title: kind.about, disabled: counts.has(name) ? null : "" },
+        {
+          type: "button",
+          class: "cp-choice",
+          "aria-pressed": "true",
+          title: kind.about,
+          disabled: counts.has(name) ? null : "",
+        },
         markOf(kind),
         `${kind.label} `,
         make("b", {}, String(counts.get(name) ?? 0)),
@@ -126,24 +134,28 @@ export class RowTable {
     const causes = tally(this.clip.rows, "cause").map(([cause, count]) =>
       make("option", { value: cause }, `${cause} (${count})`),
     );
-    const chosen = make("select", { "aria-label": "Likely cause" }, make("option", { value: "" }, "Any cause"), ...causes);
+    const any = make("option", { value: "" }, "Any cause");
+    const chosen = make("select", { "aria-label": "Likely cause" }, any, ...causes);
     chosen.addEventListener("change", () => {
       this.filter.cause = chosen.value;
       this.update();
     });
-    const search = make("input", { type: "search", placeholder: "Player, track, frame", "aria-label": "Search the rows" });
+    const hint = { placeholder: "Player, track, frame", "aria-label": "Search the rows" };
+    const search = make("input", { type: "search", ...hint });
     search.addEventListener("input", () => {
       this.filter.text = search.value;
       this.update();
     });
     const group = make("div", { class: "cp-kinds", role: "group", "aria-label": "Kinds shown" }, ...kinds);
-    return make("div", { class: "cp-filters" }, group, make("div", { class: "cp-find" }, search, chosen), this.count);
+    const find = make("div", { class: "cp-find" }, search, chosen);
+    return make("div", { class: "cp-filters" }, group, find, this.count);
   }
 
   #table() {
     const titles = { time: "Time", length: "Length", kind: "What", who: "Who", cause: "Likely cause" };
     const heads = Object.entries(titles).map(([name, title]) => {
-      const button = make("button", { type: "button" }, title, make("span", { class: "cp-arrow", "aria-hidden": "true" }));
+      const arrow = make("span", { class: "cp-arrow", "aria-hidden": "true" });
+      const button = make("button", { type: "button" }, title, arrow);
       button.addEventListener("click", () => {
         const again = this.order.column === name;
         this.order = { column: name, descending: again ? !this.order.descending : name === "length" };
@@ -163,7 +175,8 @@ export class RowTable {
       const line = event.target.closest("tr");
       if (line?.row) this.onchoose(line.row);
     });
-    this.box = make("div", { class: "cp-rows", tabindex: 0, role: "region", "aria-label": this.clip.words.title }, table);
+    const region = { tabindex: 0, role: "region", "aria-label": this.clip.words.title };
+    this.box = make("div", { class: "cp-rows", ...region }, table);
     return this.box;
   }
 
@@ -190,7 +203,8 @@ export class RowTable {
     this.pages.replaceChildren(turn(-1), make("span", {}, `page ${this.page + 1} of ${count}`), turn(1));
     if (!this.rows.length) {
       const said = this.clip.rows.length ? "Nothing fits this filter." : this.clip.words.none;
-      this.body.replaceChildren(make("tr", { role: "row" }, make("td", { colspan: 5, role: "cell", class: "cp-none" }, said)));
+      const cell = make("td", { colspan: 5, role: "cell", class: "cp-none" }, said);
+      this.body.replaceChildren(make("tr", { role: "row" }, cell));
     }
   }
 
@@ -201,6 +215,7 @@ export class RowTable {
     const who = row.name || `track ${this.clip.layers.tracks.names[row.who]}`;
     const about = `${time}, ${kind.label}, ${who}: show it`;
     const outside = row.frame >= this.clip.shown;
+    const where = outside ? " (after the video in this page)" : "";
     const go = make("button", { type: "button", "aria-label": about, disabled: outside ? "" : null }, time);
     const line = make(
       "tr",
@@ -209,7 +224,7 @@ export class RowTable {
       cell("length", row.duration_s ? `${row.duration_s.toFixed(2)} s` : "\u2013"),
       cell("kind", markOf(kind), kind.label),
       cell("who", ...this.#chips(row.chips), row.name),
-      cell("cause", make("b", {}, row.cause), ` ${row.guess}`, outside ? make("em", {}, " (after the video in this page)") : null),
+      cell("cause", make("b", {}, row.cause), ` ${row.guess}${where}`),
     );
     line.row = row;
     return line;

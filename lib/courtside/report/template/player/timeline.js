@@ -50,7 +50,8 @@ export class Timeline {
       "a lane each; the slider above moves through the same time and the table lists every mark.";
     this.canvas = make("canvas", { role: "img", "aria-label": about });
     this.readout = make("div", { class: "cp-readout", "aria-hidden": "true" }, "Click a lane to go there.");
-    this.scroll = make("div", { class: "cp-lanes", tabindex: 0, role: "group", "aria-label": "Timeline" }, this.canvas);
+    const group = { tabindex: 0, role: "group", "aria-label": "Timeline" };
+    this.scroll = make("div", { class: "cp-lanes", ...group }, this.canvas);
     this.root = make("div", { class: "cp-timeline" }, this.scroll, this.readout);
     let held = false;
     this.canvas.addEventListener("pointerdown", (event) => {

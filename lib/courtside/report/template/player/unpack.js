@@ -24,12 +24,14 @@ export async function inflate(bytes) {
 }
 
 /**
- * `tree` with each `{array: kind, at, count}` in it replaced by that typed array of `bytes`; each array begins
- * at a multiple of 4 bytes, little-endian.
+ * `tree` with each `{array: kind, at, count}` in it replaced by that typed array of `bytes`; each array
+ * begins at a multiple of 4 bytes, little-endian.
  */
 export function withArrays(tree, bytes) {
   if (Array.isArray(tree) || tree === null || typeof tree !== "object") return tree;
-  if (typeof tree.array === "string") return new KINDS[tree.array](bytes.buffer, bytes.byteOffset + tree.at, tree.count);
+  if (typeof tree.array === "string") {
+    return new KINDS[tree.array](bytes.buffer, bytes.byteOffset + tree.at, tree.count);
+  }
   return Object.fromEntries(Object.entries(tree).map(([name, value]) => [name, withArrays(value, bytes)]));
 }
 
