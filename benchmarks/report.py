@@ -23,8 +23,8 @@ from courtside.report.sections import Report
 from courtside.run import Run, Settings, execute
 
 PARTS = (
-    "headline", "player", "timeline", "on_screen", "frames", "contact_sheet", "score_table", "prompt_table",
-    "errors", "left_out", "settings",
+    "headline", "player", "timeline", "on_screen", "frames", "contact_sheet", "players", "score_table",
+    "prompt_table", "errors", "left_out", "settings",
 )  # fmt: skip
 
 

@@ -549,8 +549,8 @@ def seen(block: blocks.Block) -> str:
 
 
 SECTIONS = (
-    "headline", "player", "timeline", "on_screen", "frames", "contact_sheet", "score_table", "prompt_table",
-    "errors", "left_out", "settings",
+    "headline", "player", "timeline", "on_screen", "frames", "contact_sheet", "players", "score_table",
+    "prompt_table", "errors", "left_out", "settings",
 )  # fmt: skip
 
 

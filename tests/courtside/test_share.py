@@ -156,8 +156,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         tracker="bytetrack",
         detections=folder / "det" / "det.txt",
         labels=folder,
+        roster=folder / "roster.csv",
     )
-    return execute(settings, stages=STAGES, progress=False)
+    return execute(settings, stages=("track", "read", "score", "overlay"), progress=False)
 
 
 @pytest.fixture(scope="module")
@@ -225,9 +226,10 @@ class TestShare:
         assert shared[1] == shared[2]
 
     def test_it_has_the_sections_of_the_report(self, shared):
-        for heading in ("Watch it", "Who was followed, and when", "Scores", "How it was made"):
+        for heading in ("Watch it", "Who was followed, and when", "Who is who", "Scores", "How it was made"):
             assert heading in shared[0]
         assert shared[0].count('class="courtside-player"') == 1
+        assert "When each player's number was read" in shared[0].replace("&#x27;", "'")
 
     def test_without_the_flag_faces_stay_and_that_is_said(self, run, tmp_path):
         page = share(run, tmp_path / "game.html", progress=False).read_text()
