@@ -19,8 +19,8 @@ REFEREE = "referee"
 _APART = 14.0  # in CIELAB: teams whose middles are nearer than this wear the same
 _MARGIN = 0.7  # of the distance to the other team
 _FAR = 45.0
-_HUES = ((25, "red"), (55, "orange"), (105, "yellow"), (170, "green"), (230, "teal"), (305, "blue"))
-_HUES += ((335, "purple"), (361, "red"))
+_HUES = ((20, "red"), (42, "orange"), (70, "yellow"), (165, "green"), (195, "teal"), (262, "blue"))
+_HUES += ((300, "purple"), (340, "pink"), (361, "red"))
 
 
 def find_teams(prompts: Mapping[int, str | None], colors: Mapping[int, np.ndarray]) -> dict[int, str | None]:
@@ -95,7 +95,8 @@ def name_color(lab: np.ndarray) -> str:
     lightness, a, b = (float(part) for part in lab)
     if np.hypot(a, b) < 12:
         return "black" if lightness < 35 else "gray" if lightness < 65 else "white"
-    hue = np.degrees(np.arctan2(b, a)) % 360
+    rgb = cv2.cvtColor(np.array(lab, np.float32).reshape(1, 1, 3), cv2.COLOR_LAB2RGB)
+    hue = float(cv2.cvtColor(np.clip(rgb, 0, 1), cv2.COLOR_RGB2HSV)[0, 0, 0])
     return next(name for limit, name in _HUES if hue < limit)
 
 

@@ -35,6 +35,7 @@ __all__ = ["fit", "load", "locate", "memory_needed"]
 
 INSTEAD = "--model data/models/sam3-tiny runs without"
 
+_KINDS = {"sam3_video": "SAM 3 video model"}
 _FILES = ["*.json", "*.txt", "*.safetensors"]
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl")
 _RETRIED = (408, 425, 429, 500, 502, 503, 504)
@@ -65,11 +66,19 @@ def load(
     return *_load(folder, cpu), cpu
 
 
-def locate(model: str | Path, *, attempts: int = 5, first_wait_s: float = 1.0) -> Path:
+def locate(
+    model: str | Path,
+    *,
+    attempts: int = 5,
+    first_wait_s: float = 1.0,
+    kinds: tuple[str, ...] = ("sam3_video",),
+    instead: str = INSTEAD,
+) -> Path:
     """The folder that holds ``model``, downloaded first where it is a name on the hub.
 
     What was downloaded before is used without asking the network. A network that fails is tried
-    ``attempts`` times, after waits of ``first_wait_s``, twice that, and so on.
+    ``attempts`` times, after waits of ``first_wait_s``, twice that, and so on. ``kinds`` are the model
+    types that will do, and ``instead`` ends sentences about a download that failed.
     """
     path = Path(model).expanduser()
     if path.is_dir():
@@ -82,13 +91,13 @@ def locate(model: str | Path, *, attempts: int = 5, first_wait_s: float = 1.0) -
             f"there is no model folder {model}: give a folder with config.json and model.safetensors,"
             " or facebook/sam3"
         )
-    return _download(str(model), attempts, first_wait_s)
+    return _download(str(model), attempts, first_wait_s, kinds, instead)
 
 
-def _download(name: str, attempts: int, first_wait_s: float) -> Path:
+def _download(name: str, attempts: int, first_wait_s: float, kinds: tuple[str, ...], instead: str) -> Path:
     try:
         cached = Path(snapshot_download(name, allow_patterns=_FILES, local_files_only=True))
-        _read_config(cached)
+        _read_config(cached, kinds)
         _read_shapes(cached)
         return cached
     except (LocalEntryNotFoundError, ModelError):
@@ -96,7 +105,7 @@ def _download(name: str, attempts: int, first_wait_s: float) -> Path:
     except HFValidationError as error:
         raise ModelError(f"{name!r} is neither a folder nor a name on the Hugging Face hub") from error
     if constants.is_offline_mode():
-        raise ModelError(f"{name} was not downloaded yet and HF_HUB_OFFLINE forbids it: unset it; {INSTEAD}")
+        raise ModelError(f"{name} was not downloaded yet and HF_HUB_OFFLINE forbids it: unset it; {instead}")
     for attempt in range(attempts):
         try:
             return Path(snapshot_download(name, allow_patterns=_FILES))
@@ -104,11 +113,11 @@ def _download(name: str, attempts: int, first_wait_s: float) -> Path:
             accept = f"accept the licence at https://huggingface.co/{name}"
             if get_token() is None:
                 accept = f"run `hf auth login` and {accept}"
-            raise ModelError(f"{name} is gated and you have no access yet: {accept}; or {INSTEAD}") from error
+            raise ModelError(f"{name} is gated and you have no access yet: {accept}; or {instead}") from error
         except RepositoryNotFoundError as error:
             raise ModelError(
                 f"the Hugging Face hub shows no model {name}: check the name, or run `hf auth login` if it"
-                f" is private; {INSTEAD}"
+                f" is private; {instead}"
             ) from error
         except (OSError, HTTPError) as error:
             if getattr(error, "errno", None) == errno.ENOSPC:
@@ -120,14 +129,14 @@ def _download(name: str, attempts: int, first_wait_s: float) -> Path:
             if status is not None and status not in _RETRIED:
                 raise ModelError(
                     f"the Hugging Face hub refused {name} with HTTP status {status}: try again later,"
-                    f" or {INSTEAD}"
+                    f" or {instead}"
                 ) from error
             failure = error
         if attempt + 1 < attempts:
             time.sleep(first_wait_s * 2**attempt)
     raise ModelError(
         f"no network: {name} could not be downloaded in {attempts} attempts; connect and try again (gated"
-        f" weights also need `hf auth login` and the licence accepted at the model's page), or {INSTEAD}"
+        f" weights also need `hf auth login` and the licence accepted at the model's page), or {instead}"
     ) from failure
 
 
@@ -140,7 +149,7 @@ def _http_status(error: BaseException | None) -> int | None:
     return None
 
 
-def _read_config(folder: Path) -> dict:
+def _read_config(folder: Path, kinds: tuple[str, ...] = ("sam3_video",)) -> dict:
     path = folder / "config.json"
     if not path.is_file():
         raise ModelError(f"{folder} is no model folder: it has no config.json")
@@ -149,9 +158,10 @@ def _read_config(folder: Path) -> dict:
         kind = config.get("model_type")
     except (ValueError, AttributeError) as error:
         raise ModelError(f"{path} is not the JSON of a model's settings: get the file again") from error
-    if kind != "sam3_video":
+    if kind not in kinds:
         raise ModelError(
-            f"{folder} is not a SAM 3 video model: its config.json says model_type {kind!r}, not 'sam3_video'"
+            f"{folder} is not a {_KINDS.get(kinds[0], kinds[0])}: its config.json says model_type"
+            f" {kind!r}, not {kinds[0]!r}"
         )
     return config
 

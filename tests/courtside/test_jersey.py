@@ -1,0 +1,328 @@
+"""Numbers on jerseys: crops, windows, the reader, and what readings add up to."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from courtside import tables
+from courtside.errors import ModelError, SettingError
+from courtside.jersey import NUMBERS, Reading, choose, make_reader, posterior, vote
+from courtside.jersey import readers as readers_module
+from courtside.jersey.crop import SIDE_PX, cut, strokes, windows
+from courtside.jersey.readers import END, ctc_digits, read_each
+from courtside.video import Video, VideoWriter
+
+
+def jersey(text: str, cloth=(30, 40, 120), ink=(245, 245, 245), size: float = 1.6) -> np.ndarray:
+    """A torso of plain cloth with a number on it, uint8 (SIDE_PX, SIDE_PX, 3)."""
+    image = np.full((SIDE_PX, SIDE_PX, 3), cloth, np.uint8)
+    (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, 5)
+    at = ((SIDE_PX - width) // 2, 95 + height // 2)
+    cv2.putText(image, text, at, cv2.FONT_HERSHEY_SIMPLEX, size, ink, 5, cv2.LINE_AA)
+    return image
+
+
+def reading(**chances: float) -> Reading:
+    """A reading from probabilities by text, such as ``_25=0.4``; an empty text is no number."""
+    digits = np.zeros((11, 11))
+    for text, chance in chances.items():
+        symbols = [*map(int, text.removeprefix("_")), END, END][:2]
+        digits[symbols[0], symbols[1]] = chance
+    return Reading(digits)
+
+
+def evidence(votes, number: str) -> float:
+    return float(votes.evidence[NUMBERS.index(number)])
+
+
+@pytest.fixture(scope="module")
+def noise() -> np.ndarray:
+    return make_reader("rapidocr").noise
+
+
+# CTC
+
+
+def _brute_force(symbols: np.ndarray) -> np.ndarray:
+    """Every alignment of a few steps, added up one by one."""
+    found = np.zeros((11, 11))
+    for path in itertools.product(range(11), repeat=len(symbols)):
+        chance = np.prod([symbols[step, symbol] for step, symbol in enumerate(path)])
+        text = [symbol - 1 for symbol, _ in itertools.groupby(path) if symbol != 0]
+        if len(text) <= 2:
+            first, second = [*text, END, END][:2]
+            found[first, second] += chance
+    return found
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 4])
+def test_ctc_sums_all_alignments(steps):
+    symbols = np.random.default_rng(steps).dirichlet(np.full(13, 0.3), size=steps)[:, :11]
+    assert ctc_digits(symbols[None])[0] == pytest.approx(_brute_force(symbols), abs=1e-12)
+
+
+# Readings
+
+
+def test_a_reading_says_what_is_written():
+    one = reading(_25=0.5, _2=0.3)
+    assert (one.text, one.confidence) == ("25", 0.5)
+    assert one.abstention == pytest.approx(0.2)
+    assert one.positions[0, 2] == pytest.approx(0.8)
+    assert one.positions[1, [5, END]] == pytest.approx([0.5, 0.3])
+    assert reading(_00=0.6, _0=0.4).text == "00"
+    assert reading().text == ""
+
+
+@pytest.mark.parametrize("text", ["7", "28", "00", "63"])
+def test_rapidocr_reads_drawn_numbers(text, noise):
+    sizes = (1.0, 1.1, 1.2, 1.3, 1.4, 1.6)
+    done = make_reader("rapidocr").read([*(jersey(text, size=size) for size in sizes), jersey("")])
+    votes = vote(done, noise)
+    assert NUMBERS[int(np.argmax(posterior(votes.evidence)[0]))] == text
+    assert votes.weights[-1] == 0
+
+
+def test_rapidocr_reads_crops_of_a_few_pixels_as_nothing():
+    tiny = cv2.resize(np.random.default_rng(0).integers(0, 255, (5, 5, 3), np.uint8), (SIDE_PX, SIDE_PX))
+    done = make_reader("rapidocr").read([tiny])
+    assert np.isfinite(done[0].digits).all()
+    assert 0 <= done[0].abstention <= 1
+
+
+def test_a_crop_that_fails_is_counted_and_not_fatal():
+    class Fragile:
+        name, noise, settings = "fragile", np.zeros((11, 11)), {}
+
+        def read(self, images):
+            if any(image.max() == 0 for image in images):
+                raise ValueError("a black picture\nsecond line")
+            return [reading(_7=0.9) for _ in images]
+
+    done = read_each(Fragile(), [jersey("7"), np.zeros((SIDE_PX, SIDE_PX, 3), np.uint8), jersey("7")])
+    assert [one.problem for one in done] == [None, "a black picture", None]
+    assert [one.text for one in done] == ["7", "", "7"]
+    assert vote(done, np.zeros((11, 11))).weights[1] == 0
+
+
+def test_a_reader_that_is_not_installed_says_how_to_get_it(monkeypatch):
+    find = readers_module.importlib.util.find_spec
+    monkeypatch.setattr(
+        readers_module.importlib.util, "find_spec", lambda name: None if name == "rapidocr" else find(name)
+    )
+    with pytest.raises(ModelError, match=r"needs the package rapidocr, which is not installed: run make"):
+        read_each(make_reader("rapidocr"), [jersey("7")])
+    with pytest.raises(SettingError, match="unknown reader 'tesseract'"):
+        make_reader("tesseract")
+
+
+# Votes
+
+VOTES = {
+    "one number again and again": ([reading(_28=0.4)] * 4, "28"),
+    "parts do not erode the whole": ([reading(_25=0.4)] * 3 + [reading(_2=0.5)] * 6, "25"),
+    "a single digit stays one": ([reading(_7=0.6)] * 6, "7"),
+    "0 is not 00": ([reading(_0=0.6)] * 6, "0"),
+    "00 is not 0": ([reading(_00=0.5)] * 4 + [reading(_0=0.4)] * 2, "00"),
+    "another player in front": ([reading(_28=0.5)] * 5 + [reading(_3=0.9)] * 2, "28"),
+}
+
+
+@pytest.mark.parametrize(("readings", "number"), VOTES.values(), ids=VOTES.keys())
+def test_votes(readings, number, noise):
+    votes = vote(readings + [reading()] * 10, noise)
+    chances, none = posterior(votes.evidence)
+    assert NUMBERS[int(np.argmax(chances))] == number
+    assert chances.max() > 0.8
+    assert chances.sum() + none == pytest.approx(1)
+    assert (votes.weights[len(readings) :] == 0).all()
+
+
+DOUBTS = {
+    "no reading at all": [],
+    "one clear reading": [reading(_7=0.9)],
+    "faint readings": [reading(_7=0.05)] * 20,
+    "folds that look like a 1": [reading(_1=0.4)] * 10,
+    "a different number each time": [reading(**{f"_{n}": 0.4}) for n in (3, 5, 6, 8, 9)],
+}
+
+
+@pytest.mark.parametrize("readings", DOUBTS.values(), ids=DOUBTS.keys())
+def test_doubt_stays_doubt(readings, noise):
+    chances, _ = posterior(vote(readings + [reading()] * 10, noise).evidence)
+    assert chances.max() < 0.8
+
+
+def test_a_roster_restricts_and_helps(noise):
+    votes = vote([reading(_7=0.4)] * 2 + [reading()] * 10, noise)
+    free, _ = posterior(votes.evidence)
+    bound, none = posterior(votes.evidence, ["7", "12"])
+    assert bound[NUMBERS.index("7")] > free[NUMBERS.index("7")]
+    assert bound[NUMBERS.index("71")] == 0
+    assert posterior(votes.evidence, [])[1] == 1.0
+    assert none < 1
+
+
+# Crops
+
+
+def test_windows_hold_the_number():
+    boxes = windows(jersey("28"), 5)
+    assert boxes.shape == (5, 4)
+    centers = boxes[:, :2] + boxes[:, 2:] / 2
+    assert (np.abs(centers[:3] - [90, 95]) < 35).all()
+    assert (boxes[:, :2] >= 0).all()
+    assert (boxes[:, :2] + boxes[:, 2:] <= SIDE_PX).all()
+
+
+def test_strokes_stand_out_on_sharp_numbers():
+    sharp = jersey("28")
+    assert strokes(sharp) > 2 * strokes(cv2.GaussianBlur(sharp, (0, 0), 9))
+    assert strokes(jersey("")) == 0
+
+
+@pytest.mark.parametrize("height", [5, 40, 160, 320, 1500])
+def test_crops_have_one_scale(height):
+    image = np.zeros((1600, 1600, 3), np.uint8)
+    top, left = 20, 700
+    stripe = top + int(0.33 * height)
+    image[stripe : stripe + max(1, height // 10), left : left + max(2, height // 2)] = 255
+    torso = cut(image, (left, top, left + max(2, height // 2), top + height))
+    assert torso.shape == (SIDE_PX, SIDE_PX, 3)
+    if height >= 40:
+        lit = np.flatnonzero(torso[:, SIDE_PX // 2, 0] > 128)
+        assert abs(len(lit) - 32) <= 8
+        assert abs(lit[0] - SIDE_PX / 2) <= 8
+
+
+def test_a_mask_centres_and_straightens():
+    image, mask = np.zeros((400, 400, 3), np.uint8), np.zeros((400, 400), np.uint8)
+    body = cv2.boxPoints(((200, 200), (60, 300), -15)).astype(int)
+    cv2.fillPoly(mask, [body], 1)
+    cv2.line(image, (200 - 78, 200 - 145 + 0), (200 + 78, 200 + 145), (0, 0, 0), 1)
+    rows, columns = np.nonzero(mask)
+    image[mask > 0] = 200
+    box = (columns.min(), rows.min(), columns.max(), rows.max())
+    upright = cut(image, box, mask > 0)[40:140, :, 0] > 100
+    middles = [np.flatnonzero(row).mean() for row in upright]
+    assert np.ptp(middles) < 8
+    assert abs(np.mean(middles) - SIDE_PX / 2) < 6
+
+
+def test_choose_gives_every_track_its_torsos(tmp_path):
+    path = tmp_path / "game.mp4"
+    with VideoWriter(path, 320, 240, 25) as writer:
+        for _ in range(30):
+            frame = np.full((240, 320, 3), 90, np.uint8)
+            frame[20:200, 40:130] = cv2.resize(jersey("9"), (90, 180))
+            writer.write(frame)
+    rows = [(f, 1, 40, 20, 130, 200) for f in range(30)] + [(7, 2, 200, 20, 260, 200)]
+    rows += [(f, 3, 200, 20, 204, 25) for f in range(30)]
+    table = pd.DataFrame(rows, columns=["frame", "tracking_id", "x1", "y1", "x2", "y2"])
+    table = table.assign(video="game.mp4", time_s=table["frame"] / 25, prompt=None, class_id=0)
+    table = table.assign(class_name="person", confidence=1.0, mask_rle=None, jersey_number=None)
+    table = table.assign(player_id=None)[list(tables.PLAYER_DETECTIONS.columns)]
+    table = tables.typed(table, tables.PLAYER_DETECTIONS)
+    found = dict(choose(Video(path), table, progress=False))
+    assert [torso.frame for torso in found[1]][:3] == [0, 2, 4]
+    assert [torso.frame for torso in found[2]] == [7]
+    assert found[3] == []
+    assert all(0 <= torso.quality <= 1 for torso in found[1])
+
+
+# A vision language model
+
+
+@pytest.fixture(scope="module")
+def random_smolvlm(tmp_path_factory) -> Path:
+    """A folder with a SmolVLM of random weights whose tokens are single characters."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import (
+        PreTrainedTokenizerFast,
+        SmolVLMConfig,
+        SmolVLMForConditionalGeneration,
+        SmolVLMImageProcessor,
+        SmolVLMProcessor,
+        SmolVLMVideoProcessor,
+    )
+
+    special = ["<pad>", "<end_of_utterance>", "<fake_token_around_image>", "<image>", "<global-img>", "<unk>"]
+    letters = [chr(code) for code in range(32, 127)]
+    words = Tokenizer(models.WordLevel({w: i for i, w in enumerate([*special, *letters])}, "<unk>"))
+    words.pre_tokenizer, words.decoder = pre_tokenizers.Split("", "isolated"), decoders.Fuse()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=words, pad_token="<pad>", eos_token="<end_of_utterance>", unk_token="<unk>",
+        additional_special_tokens=special[1:5],
+    )  # fmt: skip
+    torch.manual_seed(0)
+    size = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = SmolVLMConfig(
+        vision_config={**size, "image_size": 64, "patch_size": 16},
+        text_config={**size, "model_type": "llama", "vocab_size": 101, "num_key_value_heads": 2, "head_dim": 16},
+        image_token_id=3, scale_factor=2, pad_token_id=0,
+    )  # fmt: skip
+    model = SmolVLMForConditionalGeneration(config)
+    model.generation_config.eos_token_id, model.generation_config.pad_token_id = 1, 0
+    pixels = {"size": {"longest_edge": 64}, "max_image_size": {"longest_edge": 64}}
+    template = (
+        "{% for m in messages %}{% for c in m.content %}"
+        "{% if c.type == 'image' %}<image>{% else %}{{ c.text }}{% endif %}{% endfor %}{% endfor %}:"
+    )
+    processor = SmolVLMProcessor(
+        SmolVLMImageProcessor(**pixels), tokenizer, SmolVLMVideoProcessor(**pixels), 4, template
+    )
+    folder = tmp_path_factory.mktemp("smolvlm")
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+def test_smolvlm_answers_in_batches(random_smolvlm):
+    reader = make_reader("smolvlm", model=random_smolvlm, device="cpu")
+    images = [jersey(str(number)) for number in range(10)]
+    done = reader.read(images)
+    assert len(done) == 10
+    assert all(one.problem is None and 0 <= one.abstention <= 1 for one in done)
+    assert reader.settings["device"].startswith("cpu")
+    again = [one for image in images for one in reader.read([image])]
+    assert np.allclose([one.digits for one in done], [one.digits for one in again], atol=1e-4)
+
+
+ANSWERS = {
+    "two digits": ("28", (2, 8)),
+    "one digit": ("7", (7, END)),
+    "two zeros": ("00", (0, 0)),
+    "three digits": ("123", None),
+    "words": ("No 7", None),
+    "nothing": ("", None),
+}
+
+
+@pytest.mark.parametrize(("text", "cell"), ANSWERS.values(), ids=ANSWERS.keys())
+def test_smolvlm_answers_are_parsed_strictly(text, cell, random_smolvlm):
+    reader = make_reader("smolvlm", model=random_smolvlm, device="cpu")
+    reader.read([jersey("1")])
+    tokenizer = reader._loaded[1].tokenizer
+    tokens = [*tokenizer.convert_tokens_to_ids(list(text)), 1][:4]
+    chances = np.log(np.full(len(tokens), 0.9))
+    digits = reader._parse(tokenizer, tokens, chances, {1}).digits
+    if cell is None:
+        assert digits.sum() == 0
+    else:
+        assert digits[cell] == digits.sum() == pytest.approx(0.9 ** (len(text) + 1))
+
+
+def test_weights_of_another_model_are_one_sentence(random_sam3, tmp_path):
+    for folder, sentence in (
+        (random_sam3, "can't be loaded as a reader"),
+        (tmp_path / "none", "no model folder"),
+    ):
+        with pytest.raises(ModelError, match=sentence):
+            make_reader("smolvlm", model=folder, device="cpu").read([jersey("7")])

@@ -1,0 +1,161 @@
+"""From tracks to players: rosters, teams, numbers of a team at once, and which tracks are one player."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from courtside.errors import RosterError
+from courtside.jersey.vote import NUMBERS, Vote
+from courtside.players import answer, co_visible, name_teams, propose_merges
+from courtside.roster import Roster, read_roster
+from courtside.teams import REFEREE, find_teams, match_teams
+
+
+def ballot(**evidence: float) -> Vote:
+    """Evidence by number, such as ``_28=9.0``; -3 for all others."""
+    values = np.full(len(NUMBERS), -3.0)
+    for name, value in evidence.items():
+        values[NUMBERS.index(name.removeprefix("_"))] = value
+    return Vote(values, np.zeros(0))
+
+
+def numbers(votes, teams=None, together=frozenset(), roster=None):
+    teams = teams or dict.fromkeys(votes, "red")
+    return {track: one.number for track, one in answer(votes, teams, set(together), roster).items()}
+
+
+def test_a_clear_number_is_given_and_doubt_is_not():
+    votes = {1: ballot(_28=20), 2: ballot(_7=4), 3: ballot()}
+    told = answer(votes, dict.fromkeys(votes, "red"), set())
+    assert [told[track].number for track in votes] == ["28", None, None]
+    assert told[1].confidence > 0.99
+    assert told[2].why == "7 is not sure enough"
+    assert told[3].why == "nothing on it reads as a number"
+
+
+def test_two_on_screen_do_not_share_a_number():
+    votes = {1: ballot(_12=20), 2: ballot(_12=13, _17=12.5), 3: ballot(_12=20)}
+    assert numbers(votes) == {1: "12", 2: None, 3: "12"}
+    # Not greedy: what track 1 takes leaves 17 to track 2.
+    assert numbers(votes, together={(1, 2)}) == {1: "12", 2: "17", 3: "12"}
+
+
+def test_equal_claims_to_one_number_are_a_near_tie():
+    votes = {1: ballot(_5=12), 2: ballot(_5=12)}
+    told = answer(votes, dict.fromkeys(votes, "red"), {(1, 2)})
+    assert [one.number for one in told.values()] == [None, None]
+    assert all(one.confidence == pytest.approx(0.5, abs=0.01) for one in told.values())
+
+
+def test_a_chain_of_conflicts_is_solved_at_once():
+    votes = {1: ballot(_1=20), 2: ballot(_1=15, _2=14), 3: ballot(_2=15, _3=14.5), 4: ballot(_3=12, _4=11.5)}
+    every = {(a, b) for a in votes for b in votes if a < b}
+    assert numbers(votes, together=every) == {1: "1", 2: "2", 3: "3", 4: "4"}
+
+
+def test_teams_and_referees_part_the_numbers():
+    votes = {1: ballot(_10=15), 2: ballot(_10=15), 3: ballot(_10=15), 4: ballot(_10=15)}
+    teams = {1: "red", 2: "blue", 3: REFEREE, 4: None}
+    every = {(a, b) for a in votes for b in votes if a < b}
+    assert numbers(votes, teams, every) == {1: "10", 2: "10", 3: None, 4: "10"}
+
+
+def test_only_the_rosters_numbers_are_given():
+    roster = Roster({"red": ("4", "28"), "blue": ("7",)})
+    votes = {1: ballot(_29=9, _28=6), 2: ballot(_7=9), 3: ballot(_7=9)}
+    assert numbers(votes, {1: "red", 2: "red", 3: "blue"}, roster=roster) == {1: "28", 2: None, 3: "7"}
+
+
+def test_more_tracks_than_the_roster_has_stay_unknown():
+    roster = Roster({"red": ("4",)})
+    votes = {track: ballot(_4=9.0 + 9 * (track == 2)) for track in (1, 2, 3)}
+    assert numbers(votes, roster=roster, together={(1, 2), (1, 3), (2, 3)}) == {1: None, 2: "4", 3: None}
+
+
+def test_merges_join_one_team_and_number_apart_in_time():
+    votes = {track: ballot(_9=20) for track in range(1, 6)}
+    teams = {1: "red", 2: "red", 3: "blue", 4: None, 5: "red"}
+    together = {(1, 3), (2, 4)}
+    told = answer(votes, teams, together)
+    merges = propose_merges(told, teams, together)
+    assert [(merge.first, merge.second, merge.sure) for merge in merges] == [(1, 2, True), (1, 5, True)]
+    assert merges[0].confidence == pytest.approx(told[1].confidence * told[2].confidence)
+
+
+def test_who_is_on_screen_together():
+    table = pd.DataFrame({"frame": [0, 0, 1, 1, 2, 3], "tracking_id": [1, 2, 2, 3, 4, 1]})
+    assert co_visible(table) == {(1, 2), (2, 3)}
+
+
+# Teams
+
+
+def crowd(rgb, count: int = 6) -> np.ndarray:
+    return np.array(rgb, float) + np.random.default_rng(0).normal(size=(count, 3)) * 6
+
+
+def test_prompts_name_teams_and_referees():
+    prompts = {1: "player in white", 2: "referee", 3: "basketball player"}
+    assert find_teams(prompts, {}) == {1: "white", 2: REFEREE, 3: None}
+
+
+def test_colours_part_two_teams_with_a_margin():
+    colors = {i: crowd((220, 200, 40)) for i in (1, 2, 3)} | {i: crowd((15, 45, 140)) for i in (4, 5)}
+    colors[6] = crowd((125, 115, 75))
+    teams = find_teams(dict.fromkeys(colors), colors)
+    assert teams == {1: "yellow", 2: "yellow", 3: "yellow", 4: "blue", 5: "blue", 6: None}
+
+
+def test_one_colour_is_one_team_and_no_torso_has_none():
+    colors = {1: crowd((200, 20, 20)), 2: crowd((205, 24, 18)), 3: np.zeros((0, 3))}
+    assert find_teams(dict.fromkeys(colors), colors) == {1: "red", 2: "red", 3: None}
+    assert find_teams({}, {}) == {}
+
+
+def test_teams_take_the_rosters_names():
+    roster = Roster({"Falcons": ("4", "8"), "navy": ("7",)})
+    colors = {1: crowd((220, 200, 40)), 2: crowd((20, 20, 100))}
+    teams = {1: "yellow", 2: "blue"}
+    votes = {1: ballot(_4=9), 2: ballot(_7=9)}
+    assert name_teams(teams, colors, votes, roster) == {1: "Falcons", 2: "navy"}
+    assert name_teams(teams, colors, votes, None) == teams
+    assert match_teams({"Navy": np.zeros(3)}, {"navy": ("7",)}, {}) == {"Navy": "navy"}
+
+
+# Rosters
+
+
+def test_a_roster_is_read(tmp_path):
+    path = tmp_path / "roster.csv"
+    path.write_text("object_id,team,jersey_number\n0,red,0\n1,red,00\n2,blue,7\n\n3,blue,\n")
+    roster = read_roster(path)
+    assert roster.teams == {"red": ("0", "00"), "blue": ("7",)}
+    assert roster.unnumbered == 1
+    assert roster.numbers("green") == ("0", "00", "7")
+
+
+BAD = {
+    "a number twice": ("team,number\nred,7\nred,7\n", r"line 3: red has number 7 twice \(line 2\)"),
+    "letters": ("team,number\nred,7a\n", "line 2: jersey number '7a'; write one or two digits"),
+    "three digits": ("team,number\nred,123\n", "line 2: jersey number '123'"),
+    "no team": ("team,number\n,7\n", "line 2: no team; name one"),
+    "no column": ("team,shirt\nred,7\n", "line 1: no column jersey_number"),
+    "a ragged row": ("team,number\nred,7,8\n", "line 2: 3 columns instead of 2"),
+    "nobody": ("team,number\n", "lists nobody"),
+    "empty": ("", "line 1: no column team"),
+}
+
+
+@pytest.mark.parametrize(("content", "sentence"), BAD.values(), ids=BAD.keys())
+def test_a_bad_roster_is_one_sentence(content, sentence, tmp_path):
+    path = tmp_path / "roster.csv"
+    path.write_text(content)
+    with pytest.raises(RosterError, match=sentence):
+        read_roster(path)
+
+
+def test_a_missing_roster_is_one_sentence(tmp_path):
+    with pytest.raises(RosterError, match="cannot be read"):
+        read_roster(tmp_path / "none.csv")
