@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import heapq
 import json
 from collections.abc import Iterator, Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 
-import pandas as pd
 import torch
 
-from courtside import masks, watch
+from courtside import watch
 from courtside.device import Device, choose_device
 from courtside.errors import RunError, SettingError
-from courtside.files import DetectionsWriter, frame_rows, identify_model, row_frame, whole
+from courtside.files import identify_model
 from courtside.folder import STAGES, Run, describe_video, record
 from courtside.journal import Journal
 from courtside.sam3 import weights
@@ -27,15 +24,13 @@ from courtside.sam3.checkpoint import read_state
 from courtside.sam3.engine import Engine, FrameMasks, State
 from courtside.sam3.memory import Memory
 from courtside.sam3.network import Features, Network
+from courtside.sam3.results import Results
 from courtside.sam3.tracker import Following, encode_texts, prepared, to_detections
 from courtside.settings import DEFAULT_MODEL, Settings
 from courtside.types import FrameDetections
 from courtside.video import Video
 
 __all__ = ["Sam3Session"]
-
-Row = tuple[Any, ...]
-_TRACKING_ID, _PROMPT, _MASK = 3, 4, -3  # where these stand in a row of player_detections
 
 
 class Sam3Session:
@@ -65,6 +60,7 @@ class Sam3Session:
         self._source, self._lock = source, lock
         self._actions = Actions(run.session_path / "actions.jsonl")
         self._fetched: list[dict[str, Any]] = []
+        self._results = Results(run.detections_path, video)
         self._network = Network(self._model, video.frame_count)
         self._seen: tuple[int, Features] | None = None
 
@@ -142,7 +138,7 @@ class Sam3Session:
     @property
     def object_ids(self) -> list[int]:
         """All objects that are known, found by text or added by hand, ascending."""
-        return sorted({*self._column("tracking_id").tolist(), *self._actions.clicked})
+        return sorted({*self._results.frames_of, *self._actions.clicked})
 
     # Prompts
 
@@ -208,7 +204,7 @@ class Sam3Session:
             )
         clicked = {"prompt": own.prompt, "points": points, "labels": labels}
         self._note("add_clicks", frame=frame, obj_id=number, **clicked)
-        return _joined(found, self._stored_at(frame), {number})
+        return _joined(found, self._results.frame(frame), {number})
 
     def _check_clicks(
         self, points: Sequence[Sequence[float]], labels: Sequence[int] | None, box: Sequence[float] | None
@@ -240,7 +236,7 @@ class Sam3Session:
             raise SettingError(f"there is no object {obj_id} to remove")
         self._note("remove_object", obj_id=obj_id)
         if self.run.detections_path.exists():
-            self._merge([], {obj_id}, range(self.video.frame_count))
+            self._results.merge([], {obj_id}, range(self.video.frame_count), self.prompts)
             self._put_status(done=True)
 
     # Propagation
@@ -267,7 +263,7 @@ class Sam3Session:
     def _fetch_all(self, plan: Plan) -> Iterator[FrameDetections]:
         self._fetched.append({"when": watch.now(), "action": "propagate", **_describe(plan)})
         for leg in plan.legs:
-            yield from self._fetch(leg)
+            yield from self._results.frames(leg.numbers)
 
     def _propagate(self, plan: Plan, progress: bool) -> Iterator[FrameDetections]:
         with contextlib.ExitStack() as stack:
@@ -288,7 +284,7 @@ class Sam3Session:
                     engine = self._engine_for(plan, leg, journal.take_up(key), engine)
                     yield from self._follow(plan, leg, engine, journal, key, progress)
                 concerned = None if plan.kind == "full" else set(plan.objects)
-                self._merge(journals, concerned, plan.span)
+                self._results.merge(journals, concerned, plan.span, self.prompts)
                 self._note("propagate", **_describe(plan))
             except BaseException as error:
                 self._put_status(state="failed", why=f"the propagation was stopped ({type(error).__name__})")
@@ -321,14 +317,14 @@ class Sam3Session:
     def _follow(
         self, plan: Plan, leg: Leg, engine: Engine, journal: Journal, key: str, progress: bool
     ) -> Iterator[FrameDetections]:
-        others = self._fetch(leg) if plan.kind == "partial" else None
+        others = self._results.frames(leg.numbers) if plan.kind == "partial" else None
         concerned = set(plan.objects)
         pixels = self._pixels(leg.numbers[engine.state.stepped :])
         following = Following(
             engine, self.video, self.prompts, pixels, self._device, leg.numbers, progress, {"found": True}
         )
         before = leg.numbers[: engine.state.stepped - len(engine.state.waiting)]
-        for frame in _frames(journal.rows(), before, self.video):
+        for frame in self._results.filled(journal.rows(), before):
             yield frame if others is None else _joined(frame, next(others), concerned)
         for frame in following:
             journal.add(frame)
@@ -365,8 +361,7 @@ class Sam3Session:
             track.memory.conditioning[frame] = Memory.of(memory[0], shown.pointers[0])
             track.given[frame] = shown.masks[0].clone()
         if birth and own.prompt != CLICKED:
-            frames = self._column("frame")[self._column("tracking_id") == number]
-            first = int(frames.min()) if len(frames) else min(own.frames)
+            first = self._results.frames_of.get(number, min(own.frames))
             if first not in own.frames:
                 inside = self._mask_at(first, number)
                 features = self._features(first)
@@ -377,12 +372,16 @@ class Sam3Session:
 
     def _mask_at(self, frame: int, number: int) -> torch.Tensor:
         """The stored mask of an object on the model's mask grid, bool (1, side, side)."""
-        [row] = [row for row in self._rows_at(frame) if row[_TRACKING_ID] == number]
-        mask = masks.decode_rle(row[_MASK], self.video.height, self.video.width)
+        [mask] = [each.mask for each in self._results.frame(frame) if each.tracking_id == number]
         inside = torch.from_numpy(mask)[None, None].to(self._network.device).float()
         side = self._network.mask_side
         shares = torch.nn.functional.interpolate(inside, size=(side, side), mode="area")[:, 0]
         return shares >= min(0.5, float(shares.max()))
+
+    def _prompt_of(self, number: int) -> int:
+        """The text that found a stored object, by number; ``CLICKED`` for any other."""
+        text = self._results.prompt_of(number)
+        return self.prompts.index(text) if text in self.prompts else CLICKED
 
     @torch.inference_mode()
     def _features(self, frame: int) -> Features:
@@ -393,53 +392,6 @@ class Sam3Session:
         return self._seen[1]
 
     # The folder
-
-    def _column(self, name: str) -> pd.Series:
-        path = self.run.detections_path
-        if not path.exists():
-            return pd.Series([], dtype="int64")
-        return pd.read_parquet(path, columns=[name])[name]
-
-    def _prompt_of(self, obj_id: int) -> int:
-        """The text that found a stored object, by number; ``CLICKED`` for any other."""
-        said = self._column("prompt")[self._column("tracking_id") == obj_id].dropna().unique()
-        return self.prompts.index(said[0]) if len(said) and said[0] in self.prompts else CLICKED
-
-    def _rows_at(self, frame: int) -> list[Row]:
-        return next((rows for _, rows in self._rows(range(frame, frame + 1))), [])
-
-    def _stored_at(self, frame: int) -> FrameDetections:
-        return row_frame(self._rows_at(frame), self.video, frame)
-
-    def _rows(self, within: range, *, reverse: bool = False) -> Iterator[tuple[int, list[Row]]]:
-        path = self.run.detections_path
-        return frame_rows([path] if path.exists() else [], within, reverse=reverse)
-
-    def _fetch(self, leg: Leg) -> Iterator[FrameDetections]:
-        ends = leg.numbers[0], leg.numbers[-1]
-        stored = self._rows(range(min(ends), max(ends) + 1), reverse=leg.reverse)
-        return _frames(stored, leg.numbers, self.video)
-
-    def _merge(self, journals: list[Journal], objects: set[int] | None, span: range) -> None:
-        """Put new rows into the table in place of those of ``objects`` in the frames ``span``, or of all."""
-
-        def remaining() -> Iterator[tuple[int, list[Row]]]:
-            for frame, rows in self._rows(range(self.video.frame_count)):
-                if objects is not None:
-                    gone = objects if frame in span else ()
-                    yield frame, [row for row in rows if row[_TRACKING_ID] not in gone]
-
-        # The journal of a way back is read from its end.
-        fresh = [journal.rows(ascending=True) for journal in journals]
-        with (
-            whole(self.run.detections_path) as part,
-            DetectionsWriter(part, self.video.name, self.prompts) as writer,
-        ):
-            merged = heapq.merge(remaining(), *fresh, key=lambda item: item[0])
-            for frame, parts in groupby(merged, key=lambda item: item[0]):
-                rows = sorted((row for _, some in parts for row in some), key=lambda row: row[_TRACKING_ID])
-                if rows:
-                    writer.add_rows(frame, rows)
 
     def _key(self, plan: Plan, leg: Leg) -> str:
         """What a leg's journal belongs to: another key, and it begins anew."""
@@ -483,19 +435,6 @@ class Sam3Session:
 def _describe(plan: Plan) -> dict[str, Any]:
     frames = [[min(ends), max(ends)] for ends in ((leg.numbers[0], leg.numbers[-1]) for leg in plan.legs)]
     return {"kind": plan.kind, "objects": list(plan.objects), "frames": frames}
-
-
-def _frames(
-    stored: Iterator[tuple[int, list[Row]]], numbers: range, video: Video
-) -> Iterator[FrameDetections]:
-    """The frames ``numbers`` of what is ``stored`` in their order, empty where nothing is."""
-    frame, rows = next(stored, (None, []))
-    for number in numbers:
-        if number == frame:
-            yield row_frame(rows, video, number)
-            frame, rows = next(stored, (None, []))
-        else:
-            yield row_frame([], video, number)
 
 
 def _joined(frame: FrameDetections, others: FrameDetections, concerned: set[int]) -> FrameDetections:
