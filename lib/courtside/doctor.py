@@ -17,8 +17,17 @@ from courtside.settings import DEFAULT_MODEL
 
 __all__ = ["Finding", "describe", "examine", "versions"]
 
-_DISTRIBUTIONS = ("av", "courtside", "motmetrics", "numpy", "pandas", "supervision", "torch", "torchvision")
-_DISTRIBUTIONS += ("trackers", "transformers")
+_DISTRIBUTIONS = (
+    "av",
+    "courtside",
+    "motmetrics",
+    "numpy",
+    "onnxruntime",
+    "pandas",
+    "rapidocr",
+    "supervision",
+)
+_DISTRIBUTIONS += ("supervision", "torch", "torchvision", "trackers", "transformers")
 _LEAST_DISK_BYTES = 2e9
 _LEAST_MEMORY_BYTES = 4e9
 _MARKS = {"good": "ok  ", "note": "note", "missing": "MISS"}
@@ -41,7 +50,7 @@ class Finding:
 def examine() -> list[Finding]:
     """Look at everything a run needs. Downloads nothing and writes nothing."""
     looks: list[Callable[[], Finding]] = [_python, _packages, _device, _codecs, _weights, _login]
-    looks += [_kernel, _report_notebook, _disk, _memory]
+    looks += [_reader, _kernel, _report_notebook, _disk, _memory]
     return [look() for look in looks]
 
 
@@ -141,6 +150,18 @@ def _login() -> Finding:
             "login", "good", "a Hugging Face token is stored (not checked, since that needs a network)"
         )
     return Finding("login", "note", "no Hugging Face token is stored", "run hf auth login")
+
+
+def _reader() -> Finding:
+    from courtside.jersey.readers import find_recogniser
+
+    try:
+        model = find_recogniser()
+    except CourtsideError as error:
+        return Finding(
+            "reader", "note", str(error), "run make setup; runs work without, numbers stay unknown"
+        )
+    return Finding("reader", "good", f"jersey numbers are read by {model.stem}, offline")
 
 
 def _kernel() -> Finding:

@@ -265,7 +265,7 @@ def random_smolvlm(tmp_path_factory) -> Path:
     size = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     config = SmolVLMConfig(
         vision_config={**size, "image_size": 64, "patch_size": 16},
-        text_config={**size, "model_type": "llama", "vocab_size": 101, "num_key_value_heads": 2, "head_dim": 16},
+        text_config={**size, "model_type": "llama", "vocab_size": 101, "num_key_value_heads": 2},
         image_token_id=3, scale_factor=2, pad_token_id=0,
     )  # fmt: skip
     model = SmolVLMForConditionalGeneration(config)
