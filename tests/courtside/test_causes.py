@@ -97,7 +97,7 @@ class TestCauses:
                 "never followed before",
                 {1: line(300, 200), 3: AWAY},
                 {1: line(300, 200, range(10, FRAMES)), 3: AWAY},
-                "miss", "late start", "first 0.36 s",
+                "miss", "late start", "first 0.40 s",
             ),
             (
                 "a box too far off",

@@ -164,7 +164,7 @@ class _Guess:
 
     def late(self, object_id: int, first: int, last: int) -> Cause:
         if self.scene.is_followed_after(object_id, last):
-            seconds = self.scene.times_s[last] - self.scene.times_s[first]
+            seconds = (last + 1 - first) / self.scene.fps
             return Cause("late start", f"no track for the first {seconds:.2f} s")
         return Cause("late start", "no track was ever on this player")
 
