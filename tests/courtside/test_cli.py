@@ -226,7 +226,7 @@ def test_a_run_without_labels_is_not_scored_by_score(here, capsys):
     assert "--labels" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["track", "score", "report", "doctor"])
+@pytest.mark.parametrize("command", ["track", "read", "score", "report", "doctor"])
 def test_help_has_examples(command, capsys):
     with pytest.raises(SystemExit) as caught:
         cli.main([command, "--help"])

@@ -206,10 +206,12 @@ def _with(**changes) -> Callable[[Path, Settings], Settings]:
         pytest.param(_with(device="cpu"), set(), id="a device that this tracker doesn't use"),
         pytest.param(_change_labels, {"score"}, id="labels"),
         pytest.param(_with(threshold=0.75), {"score"}, id="threshold"),
-        pytest.param(_change_detections, {"track", "score", "overlay"}, id="detections"),
-        pytest.param(_with(tracker="ocsort"), {"track", "score", "overlay"}, id="tracker"),
+        pytest.param(_change_detections, {"track", "read", "score", "overlay"}, id="detections"),
+        pytest.param(_with(tracker="ocsort"), {"track", "read", "score", "overlay"}, id="tracker"),
         pytest.param(
-            _with(options={"lost_track_buffer": 5}), {"track", "score", "overlay"}, id="tracker's option"
+            _with(options={"lost_track_buffer": 5}),
+            {"track", "read", "score", "overlay"},
+            id="tracker's option",
         ),
         pytest.param(_lose("events.parquet"), {"score"}, id="events lost"),
         pytest.param(_lose("overlay.mp4"), {"overlay"}, id="overlay lost"),
@@ -224,7 +226,7 @@ def test_only_what_depends_on_a_change_runs_again(change, reruns, clip, finished
     # Times have whole seconds, so what ran again is told apart by its exact duration.
     ran = {name for name in BEFORE_REPORT if status[name]["seconds"] != before[name]["seconds"]}
     # Tracks that were lost come out the same, yet what was drawn from them is made anew with them.
-    assert ran == reruns | ({"score", "overlay"} if "track" in reruns else set())
+    assert ran == reruns | ({"read", "score", "overlay"} if "track" in reruns else set())
 
 
 def test_again_runs_what_is_fresh(finished):
@@ -649,7 +651,7 @@ def test_settings_survive_json(tmp_path, monkeypatch):
 
 
 def test_an_unknown_stage_is_refused(clip, tmp_path):
-    with pytest.raises(SettingError, match="the stages are track, score, overlay, report"):
+    with pytest.raises(SettingError, match="the stages are track, read, score, overlay, report"):
         execute(_settings(clip, tmp_path / "run"), stages=("paint",))
 
 

@@ -1,0 +1,159 @@
+"""The stage that reads numbers: its tables, its run, its scores, and merging."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from courtside import cli, tables
+from courtside.errors import ModelError
+from courtside.jersey import Reading
+from courtside.reading import fill_players, read_players
+from courtside.report.players import players_section
+from courtside.roster import Roster
+from courtside.run import Settings, execute
+from courtside.video import Video, VideoWriter
+
+WIDTH, HEIGHT, FRAMES = 480, 240, 40
+CLOTHS = {1: (20, 30, 140), 2: (20, 30, 140), 3: (200, 30, 30), 4: (200, 30, 30)}
+NUMBERS = {1: "7", 2: "7", 3: "7", 4: ""}
+LEFTS = {1: 20, 2: 20, 3: 180, 4: 320}
+SPANS = {1: range(19), 2: range(21, 40), 3: range(40), 4: range(40)}
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """Four tracks of drawn torsos: 1 and 2 carry one number after another, 4 carries none."""
+    folder = tmp_path_factory.mktemp("clip")
+    (folder / "gt").mkdir()
+    rows = []
+    with VideoWriter(folder / "video.mp4", WIDTH, HEIGHT, 25) as writer:
+        for frame in range(FRAMES):
+            image = np.full((HEIGHT, WIDTH, 3), 110, np.uint8)
+            for who, cloth in CLOTHS.items():
+                if frame not in SPANS[who]:
+                    continue
+                left = LEFTS[who]
+                image[20:220, left : left + 90] = cloth
+                at = (left + 36, 104)
+                cv2.putText(image, NUMBERS[who], at, cv2.FONT_HERSHEY_SIMPLEX, 0.9, (250, 250, 250), 3)
+                rows.append(f"{frame + 1},{who},{left},20,90,200,1,1,1")
+            writer.write(image)
+    (folder / "gt" / "gt.txt").write_text("\n".join(rows))
+    size = f"imWidth={WIDTH}\nimHeight={HEIGHT}\nframeRate=25\nseqLength={FRAMES}\n"
+    (folder / "seqinfo.ini").write_text(f"[Sequence]\n{size}")
+    (folder / "roster.csv").write_text("object_id,team,jersey_number\n1,blue,7\n2,blue,64\n3,red,7\n4,red,\n")
+    return folder
+
+
+def settings(clip, out, **changes) -> Settings:
+    return Settings(video=clip / "video.mp4", out=out, tracker="labels", labels=clip, **changes)
+
+
+@pytest.fixture(scope="module")
+def run(clip, tmp_path_factory):
+    out = tmp_path_factory.mktemp("run")
+    return execute(settings(clip, out), stages=("track", "read", "score"), progress=False)
+
+
+def test_a_run_reads_its_numbers(run):
+    players = run.players().set_index("player_id")
+    assert players["jersey_number"].fillna("?").to_dict() == {"P1": "7", "P2": "7", "P3": "?", "P4": "7"}
+    assert players["team"].to_dict() == {"P1": "blue", "P2": "red", "P3": "red", "P4": "blue"}
+    assert players.loc["P4", "same_as"] == "P1"
+    reads = run.reads()
+    assert set(reads["tracking_id"]) == {1, 2, 3, 4}
+    assert reads.groupby("tracking_id").size().max() <= 44
+    assert reads.loc[reads["used"], "why"].isna().all()
+    filled = run.detections().drop_duplicates("tracking_id").set_index("tracking_id")
+    assert filled["player_id"].to_dict() == {1: "P1", 2: "P4", 3: "P2", 4: "P3"}
+    assert filled["jersey_number"].fillna("?").to_dict() == {1: "7", 2: "7", 3: "7", 4: "?"}
+
+
+def test_numbers_are_scored(run):
+    metrics = run.scores()["metrics"]
+    names = ("jersey_right", "jersey_wrong", "jersey_unknown", "jersey_unreadable")
+    assert [metrics[name] for name in names] == [2, 1, 0, 1]
+    assert metrics["merged_fragments_per_object"] == 1.0
+
+
+def test_merges_are_applied_when_accepted_and_said(clip, run, capsys):
+    assert cli.main(["read", str(run.folder), "--merge", "accept", "--quiet"]) == 0
+    assert "P1 (track 1, 2): blue 7" in capsys.readouterr().out
+    assert run.status()["read"]["warnings"] == ["tracks were merged into one player: 1 and 2"]
+    assert run.detections()["player_id"].nunique() == 3
+    section = players_section(run, Video(clip / "video.mp4"))
+    assert "2 players of 3 got a number" in section.html
+    assert cli.main(["read", str(run.folder), "--merge", "propose", "--quiet"]) == 0
+    capsys.readouterr()
+    assert "1 merge proposal" in players_section(run, Video(clip / "video.mp4")).html
+
+
+def test_a_bad_roster_is_one_sentence(run, tmp_path, capsys):
+    roster = tmp_path / "roster.csv"
+    roster.write_text("team,number\nblue,63\nblue,63\n")
+    assert cli.main(["read", str(run.folder), "--roster", str(roster), "--quiet"]) == 2
+    assert "line 3: blue has number 63 twice" in capsys.readouterr().err
+
+
+class Absent:
+    name, settings, noise = "absent", {}, np.zeros((11, 11))
+
+    def read(self, images):
+        raise ModelError("the weights are missing: get them")
+
+
+class Fragile:
+    name, settings, noise = "fragile", {}, np.zeros((11, 11))
+
+    def read(self, images):
+        if len(images) > 1:
+            raise ValueError("too many")
+        if images[0].mean() > 100:
+            raise ValueError("too bright")
+        return [Reading(np.zeros((11, 11)))]
+
+
+def test_without_a_reader_the_numbers_are_unknown_and_it_is_said(clip, run):
+    done = read_players(Video(clip / "video.mp4"), run.detections(), Absent(), progress=False)
+    assert done.warnings == ["no numbers were read: the weights are missing: get them"]
+    assert done.players["jersey_number"].isna().all()
+    assert len(done.reads) == 0
+    silent = read_players(Video(clip / "video.mp4"), run.detections(), None, progress=False)
+    assert (len(silent.players), silent.warnings) == (4, [])
+
+
+def test_crops_that_fail_are_counted(clip, run):
+    done = read_players(Video(clip / "video.mp4"), run.detections(), Fragile(), progress=False)
+    failed = done.reads["why"].fillna("").str.startswith("the reader failed: too bright").sum()
+    expected = [f"{failed} of {len(done.reads)} crops could not be read by fragile (too bright)"] * int(
+        failed > 0
+    )
+    assert done.warnings == expected
+
+
+def test_more_tracks_than_the_roster_has_is_said(clip, run):
+    roster = Roster({"blue": ("63",), "red": ("28",)})
+    done = read_players(Video(clip / "video.mp4"), run.detections(), None, roster=roster, progress=False)
+    assert any("2 tracks of red are on screen at once" in said for said in done.warnings)
+
+
+def test_nobody_on_screen(clip):
+    nobody = tables.empty(tables.PLAYER_DETECTIONS)
+    done = read_players(Video(clip / "video.mp4"), nobody, None, progress=False)
+    assert (len(done.players), len(done.reads)) == (0, 0)
+
+
+def test_filling_keeps_all_other_columns_and_the_note(run, tmp_path):
+    from courtside.files import read_note
+
+    path = tmp_path / "table.parquet"
+    path.write_bytes(run.detections_path.read_bytes())
+    before, note = pd.read_parquet(path), read_note(path)
+    fill_players(path, run.players())
+    after = pd.read_parquet(path)
+    names = [name for name in before if name not in ("jersey_number", "player_id")]
+    pd.testing.assert_frame_equal(before[names], after[names])
+    assert read_note(path) == note != {}
