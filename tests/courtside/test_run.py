@@ -108,7 +108,8 @@ def test_a_run_leaves_whole_files_and_a_true_status(clip, tmp_path):
     done = _run(_settings(clip, tmp_path / "run"))
     assert _states(done.folder) == dict.fromkeys(BEFORE_REPORT, "done") | {"report": "pending"}
     names = {path.name for path in done.folder.iterdir()} - {watch.LOCK}
-    tables_written = {"player_detections.parquet", "scores.json", "events.parquet"}
+    tables_written = {"player_detections.parquet", "jersey_reads.parquet", "players.parquet"}
+    tables_written |= {"scores.json", "events.parquet"}
     assert names == tables_written | {"overlay.mp4", "proxy.mp4", "config.json", "status.json"}
     for record in (done.status()[name] for name in BEFORE_REPORT):
         assert record["started"] <= record["finished"]
@@ -509,7 +510,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "disk"
     folder.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)], capture_output=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(folder)], capture_output=True, check=False
     )
     if mounted.returncode:
         pytest.skip("needs the right to mount a small disk")
