@@ -222,6 +222,11 @@ class Following(Iterator[FrameDetections]):
     def _detections(self, shown: FrameMasks, place: int) -> FrameDetections:
         return to_detections(shown, self._video, self._texts, self._seen[place])
 
+    def close(self) -> None:
+        """Stop following."""
+        self._frames.close()
+        self._bar.close()
+
     def save(self, path: Path) -> None:
         """Write all that is needed to go on after the last frame that was given."""
         state = self._engine.state
