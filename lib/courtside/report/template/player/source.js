@@ -1,5 +1,7 @@
 // Where the pictures come from: a video with one frame for each frame of the clip, at a constant rate.
 
+const PRESENTS = "requestVideoFrameCallback" in HTMLVideoElement.prototype;
+
 /**
  * A video as numbered pictures. `onframe(frame)` is called whenever `image` shows another frame; `onstate()`
  * when it starts or stops to play. Anything with the same members can take its place.
@@ -15,6 +17,8 @@ export class VideoSource {
     Object.assign(this.video, { muted: true, playsInline: true, preload: "auto", src: url });
     this.wanted = null;
     this.seeking = null;
+    this.presented = -1;
+    this.onpresented = () => {};
     this.video.addEventListener("play", () => this.onstate());
     this.video.addEventListener("pause", () => this.onstate());
     this.#follow();
@@ -75,8 +79,19 @@ export class VideoSource {
       // The middle of a frame's time is that frame whatever way the times are rounded.
       this.video.currentTime = (frame + 0.5) / this.fps;
       await there;
+      await this.#presentation(frame);
       this.#show(frame);
     }
+  }
+
+  /** Waits until the browser says that the picture is this frame, perhaps after the end of the seek. */
+  async #presentation(frame) {
+    if (!PRESENTS || this.presented === frame) return;
+    const there = new Promise((resolve) => {
+      this.onpresented = (shown) => shown === frame && resolve();
+    });
+    // A page in the background presents nothing.
+    await Promise.race([there, new Promise((resolve) => setTimeout(resolve, 250))]);
   }
 
   #show(frame) {
@@ -86,10 +101,12 @@ export class VideoSource {
 
   /** Follows the playing video, by the time written in each picture where the browser tells it. */
   #follow() {
-    if ("requestVideoFrameCallback" in this.video) {
+    if (PRESENTS) {
       const presented = (_, { mediaTime }) => {
-        // While a seek is under way, its own end says which frame it is.
-        if (!this.seeking) this.#show(Math.round(mediaTime * this.fps));
+        this.presented = Math.round(mediaTime * this.fps);
+        this.onpresented(this.presented);
+        // After a seek the frame is known, and word of an earlier one may still come.
+        if (this.playing && !this.seeking) this.#show(this.presented);
         this.video.requestVideoFrameCallback(presented);
       };
       this.video.requestVideoFrameCallback(presented);

@@ -5,6 +5,8 @@ import { make, markOf } from "./dom.js";
 
 export const PAGE = 100;
 
+const byName = new Intl.Collator(undefined, { numeric: true });
+
 const COLUMNS = {
   time: (row) => row.frame,
   length: (row) => row.duration_s,
@@ -27,8 +29,7 @@ export function filterRows(rows, { kinds, cause = "", text = "" }) {
 export function sortRows(rows, column, descending = false) {
   const key = COLUMNS[column];
   const turn = descending ? -1 : 1;
-  const words = new Intl.Collator(undefined, { numeric: true });
-  const compare = (a, b) => (typeof a === "number" ? a - b : words.compare(a, b));
+  const compare = (a, b) => (typeof a === "number" ? a - b : byName.compare(a, b));
   return [...rows].sort((a, b) => turn * compare(key(a), key(b)) || a.frame - b.frame || a.index - b.index);
 }
 
