@@ -7,11 +7,13 @@ import shutil
 import time
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from courtside import watch
 from courtside.files import DetectionsWriter, frame_rows, whole
-from courtside.types import FrameDetections
+
+if TYPE_CHECKING:
+    from courtside.types import FrameDetections
 
 __all__ = ["Journal"]
 
