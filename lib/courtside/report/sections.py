@@ -105,6 +105,7 @@ class Report:
         size = f"{video.width} x {video.height} pixels, {video.fps:.4g} frames a second"
         length = overlay.clock(video.duration_s, 0 if video.duration_s >= 10 else 1)
         how = f"followed by {settings['tracker']}" + (f", asked for {prompts}" if prompts else "")
+        how += words.pace((self.config.get("tracker") or {}).get("speed"))
         top = [
             blocks.styles(),
             Block(f"<h1>{blocks.text(self.title)}</h1>", self.title),

@@ -16,6 +16,7 @@ __all__ = [
     "SUSPECT_ROWS",
     "count",
     "lead",
+    "pace",
     "percent",
     "scored_cards",
     "tone_of",
@@ -110,6 +111,19 @@ def tone_of(metric: str, value: float | None) -> str:
         good, fair = _WORST_RATIO
         return "good" if value <= good else "fair" if value <= fair else "poor"
     return ""
+
+
+def pace(speed: Mapping[str, Any] | None) -> str:
+    """How a faster way of tracking differs from the exact one, to go on with; empty where it doesn't.
+
+    >>> pace({"name": "fast", "stride": 2.0, "conditioning": 2, "frames": 3, "dormant": 30})
+    ', not exactly: the model saw 1 frame in 2 and remembered less'
+    """
+    if not speed:
+        return ""
+    said = [f"saw 1 frame in {speed['stride']:.3g}"] if speed["stride"] > 1 else []
+    said += ["remembered less"] if speed["frames"] or speed["conditioning"] else []
+    return f", not exactly: the model {' and '.join(said)}" if said else ""
 
 
 def lead(metrics: Mapping[str, Any]) -> str:
