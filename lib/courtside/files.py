@@ -109,7 +109,7 @@ def read_table(path: Path, schema: pa.DataFrameSchema) -> pd.DataFrame:
         table = pd.read_parquet(path)
     except (OSError, pyarrow.ArrowInvalid) as error:
         raise RunError(f"cannot read {path} ({error}): delete it and run courtside track again") from error
-    return tables.check(_typed(table, schema), schema, str(path))
+    return tables.check(tables.typed(table, schema), schema, str(path))
 
 
 def read_note(path: Path) -> dict[str, Any]:
@@ -269,13 +269,7 @@ class DetectionsWriter:
         if not self._waiting:
             return
         schema = tables.PLAYER_DETECTIONS
-        table = _typed(pd.DataFrame(self._waiting, columns=list(schema.columns)), schema)
+        table = tables.typed(pd.DataFrame(self._waiting, columns=list(schema.columns)), schema)
         tables.check(table, schema, "the stage track")
         self._writer.write_table(pyarrow.Table.from_pandas(table, schema=self._schema, preserve_index=False))
         self._waiting, self._characters = [], 0
-
-
-def _typed(table: pd.DataFrame, schema: pa.DataFrameSchema) -> pd.DataFrame:
-    """``table`` with the declared type of each column, since a column of nulls alone has none of its own."""
-    types = {name: str(column.dtype) for name, column in schema.columns.items() if name in table}
-    return table.astype(types)

@@ -325,10 +325,6 @@ class TestWords:
 
 
 class TestPictures:
-    def test_frames_at_gives_the_frames_asked_for(self, tmp_path):
-        video = Video(clip(tmp_path / "clip.mp4", frames=130, size=(64, 48)))
-        assert [frame.index for frame in crops.frames_at(video, [0, 3, 100, 129])] == [0, 3, 100, 129]
-
     def test_the_sharp_unhidden_crop_wins(self, tmp_path):
         path = tmp_path / "clip.mp4"
         noise = np.random.default_rng(0).integers(0, 255, (60, 30, 3), np.uint8)

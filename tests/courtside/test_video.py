@@ -313,6 +313,13 @@ def test_no_frame_needs_decoding_from_the_start(name, tmp_path):
     assert video._source.seekable
 
 
+@pytest.mark.parametrize("numbers", [[], [0], [3, 4, 59], [0, 14, 15, 16, 44]])
+def test_frames_asked_for_by_number_are_those_frames(numbers, clip, images):
+    found = list(Video(clip).frames_at(numbers))
+    assert [frame.index for frame in found] == numbers
+    assert all(np.array_equal(frame.image, images[frame.index]) for frame in found)
+
+
 def test_only_a_few_frames_wait_for_the_consumer(clip):
     video = Video(clip)
     given = []

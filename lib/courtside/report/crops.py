@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import cv2
@@ -11,12 +11,9 @@ import numpy as np
 import pandas as pd
 
 from courtside.report.overlay import rows_by_frame
-from courtside.video import Frame, Video
+from courtside.video import Video
 
-__all__ = ["Crop", "best_crops", "busiest_frames", "frames_at", "longest_tracks"]
-
-# Decoding on costs less than seeking for gaps up to about a usual distance between key frames.
-_SEEK_GAP = 48
+__all__ = ["Crop", "best_crops", "busiest_frames", "longest_tracks"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +52,6 @@ def longest_tracks(detections: pd.DataFrame, count: int | None = None) -> list[i
     return [int(i) for i in sizes.index[:count]]
 
 
-def frames_at(video: Video, numbers: Sequence[int]) -> Iterator[Frame]:
-    """The frames numbered ``numbers`` (ascending); small gaps are decoded through, large ones skipped."""
-    pending = list(numbers)
-    while pending:
-        jumps = np.flatnonzero(np.diff(pending) > _SEEK_GAP)
-        group = pending[: jumps[0] + 1] if len(jumps) else pending
-        pending = pending[len(group) :]
-        wanted = set(group)
-        for frame in video.frames(start=group[0], stop=group[-1] + 1):
-            if frame.index in wanted:
-                yield frame
-
-
 def best_crops(
     video: Video,
     detections: pd.DataFrame,
@@ -96,7 +80,7 @@ def best_crops(
     shown = detections[detections["frame"].isin(numbers)]
     numbers = sorted(shown["frame"].unique().tolist())
     found: dict[int, list[Crop]] = {int(i): [] for i in tracking_ids}
-    for frame, rows in zip(frames_at(video, numbers), rows_by_frame(shown, numbers), strict=False):
+    for frame, rows in zip(video.frames_at(numbers), rows_by_frame(shown, numbers), strict=False):
         boxes = rows[["x1", "y1", "x2", "y2"]].to_numpy(float)
         cover = _covered(boxes)
         for row, box in enumerate(boxes):

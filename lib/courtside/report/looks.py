@@ -7,7 +7,6 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from courtside.report.crops import frames_at
 from courtside.video import Video
 
 __all__ = ["Looks", "look_at"]
@@ -35,7 +34,7 @@ def look_at(video: Video, frames: np.ndarray, boxes: np.ndarray, width: int) -> 
     boxes = np.asarray(boxes, float).reshape(-1, 4) * video.width / width
     order = np.argsort(frames, kind="stable")
     ordered = np.asarray(frames)[order]
-    for frame in frames_at(video, np.unique(ordered).tolist()):
+    for frame in video.frames_at(np.unique(ordered).tolist()):
         first, stop = np.searchsorted(ordered, [frame.index, frame.index + 1])
         for row in order[first:stop]:
             sharpness[row], colors[row] = _look(frame.image, boxes[row])

@@ -221,7 +221,7 @@ class Report:
                 overlay.draw_tracks(frame.image, here, long_side=960, text_scale=1.5),
                 f"{overlay.clock(frame.time_s, 2)}, frame {frame.index}: {words.count(len(here), 'track')}",
             )
-            for frame, here in zip(crops.frames_at(self.video, numbers), rows, strict=False)
+            for frame, here in zip(self.video.frames_at(numbers), rows, strict=False)
         ]
         return blocks.frame_strip(images)
 

@@ -286,11 +286,7 @@ def prepared(
     """
     if len(numbers) == 0:
         return
-    if numbers[0] > numbers[-1]:
-        frames = _backward(video, numbers)
-    else:
-        wanted = set(numbers)
-        frames = (frame for frame in video.frames(numbers[0], numbers[-1] + 1) if frame.index in wanted)
+    frames = _backward(video, numbers) if numbers[0] > numbers[-1] else video.frames_at(numbers)
     for index, _, image in frames:
         clip = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
         pixels = processor(videos=[clip], device=device.device, return_tensors="pt").pixel_values_videos
