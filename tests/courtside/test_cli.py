@@ -259,9 +259,9 @@ def test_ctrl_c_is_exit_code_130_and_no_traceback(tmp_path):
     command = [sys.executable, "-m", "courtside.cli", *_track(tmp_path)]
     command[command.index("bytetrack")] = "botsort"
     worker = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    part = tmp_path / "run" / "player_detections.parquet.part"
+    tracking = tmp_path / "run" / "tracking"
     deadline = time.monotonic() + 60
-    while not part.exists():
+    while not tracking.exists():
         assert time.monotonic() < deadline
         assert worker.poll() is None, worker.stderr.read()
         time.sleep(0.01)
@@ -270,7 +270,7 @@ def test_ctrl_c_is_exit_code_130_and_no_traceback(tmp_path):
     assert worker.returncode == 130
     assert "Traceback" not in said
     assert said.splitlines()[-1].startswith("courtside: interrupted; everything so far is kept")
-    assert not part.exists()
+    assert not tracking.exists()
     assert clip.is_dir()
 
 

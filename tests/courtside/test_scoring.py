@@ -474,7 +474,7 @@ BAD = {
     "labels without masks": (
         dict(match="mask", detections=tracks_of([0], [1], [(0, 0, 5, 5)], mask_rle=half(True))),
         LabelsError,
-        r"masks\.json: frame 1 has no mask of object 1; add it or score boxes",
+        "game: frame 1 has no mask of object 1; add it or score boxes",
     ),
     "other length": (
         dict(times_s=np.arange(3)),

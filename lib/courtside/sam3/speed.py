@@ -36,7 +36,7 @@ class Speed:
         """The frames of a video that the model sees: the first, the last, and evenly between.
 
         >>> Speed("", stride=2.5).seen(10)
-        [0, 2, 5, 7, 9]
+        [0, 2, 4, 6, 9]
         """
         count = max(1, math.ceil((frame_count - 1) / self.stride)) + 1
         if self.stride <= 1 or count >= frame_count:
