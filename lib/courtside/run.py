@@ -306,13 +306,15 @@ class _Job:
             journal.clear()
         with contextlib.closing(journal), self._hearing_warnings(said), _last_frame_first() as asked_to_stop:
             given = {} if state is None else {"resume": state}
-            frames = tracker.track(video, settings.prompts, progress=self.progress, **given)
-            for frame in frames:
-                journal.add(frame)
-                if tracker.resumable and (asked_to_stop() or journal.is_due()):
-                    journal.commit(self.fingerprint("track"), frames.save)
-                if asked_to_stop():
-                    raise KeyboardInterrupt
+            tracked = tracker.track(video, settings.prompts, progress=self.progress, **given)
+            # Closed at once when something goes wrong, so that its progress bar ends before anything is said.
+            with contextlib.closing(tracked):
+                for frame in tracked:
+                    journal.add(frame)
+                    if tracker.resumable and (asked_to_stop() or journal.is_due()):
+                        journal.commit(self.fingerprint("track"), tracked.save)
+                    if asked_to_stop():
+                        raise KeyboardInterrupt
             outcome = {"outputs": [run.detections_path.name], "warnings": said}
             # A model from the hub has a revision only now that it was fetched.
             self.write_config(tracker)
