@@ -22,7 +22,13 @@ class Device:
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.device} in {str(self.dtype).removeprefix('torch.')}: {self.reason}"
+        said = self.facts()
+        return f"{said['device']} in {said['dtype']}: {said['reason']}"
+
+    def facts(self) -> dict[str, str]:
+        """``device``, ``dtype`` and ``reason`` as ``config.json`` has them."""
+        dtype = str(self.dtype).removeprefix("torch.")
+        return {"device": str(self.device), "dtype": dtype, "reason": self.reason}
 
 
 def choose_device(wanted: str = "auto") -> Device:

@@ -178,12 +178,10 @@ def record(values: Mapping[str, Any]) -> dict[str, Any]:
     return {"state": "pending", **empty, "warnings": [], "outputs": [], **values}
 
 
-def describe_video(video: Video) -> dict[str, Any]:
-    """What ``config.json`` says of a video: path, hash, and what it is."""
+def describe_video(video: Video, sha256: str) -> dict[str, Any]:
+    """What ``config.json`` says of a video: path, what it is, and its hash, which takes long to find."""
     facts = ("name", "width", "height", "frame_count", "duration_s", "fps", "codec", "rotation")
-    return {"path": str(video.path), "sha256": video.sha256()} | {
-        name: getattr(video, name) for name in facts
-    }
+    return {"path": str(video.path), "sha256": sha256} | {name: getattr(video, name) for name in facts}
 
 
 @contextlib.contextmanager

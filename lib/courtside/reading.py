@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ import pandas as pd
 
 from courtside import tables
 from courtside.errors import ModelError
+from courtside.files import whole
 from courtside.jersey.crop import Torso, choose
 from courtside.jersey.readers import Reader, Reading, read_each
 from courtside.jersey.vote import Vote, likelihood_ratios, vote
@@ -137,27 +137,25 @@ def fill_players(path: Path, players: pd.DataFrame) -> None:
     tracks = pyarrow.array([track for track, _ in owners], pyarrow.int64())
     numbers = [None if pd.isna(row.jersey_number) else row.jersey_number for _, row in owners]
     filled = {"jersey_number": numbers, "player_id": [row.player_id for _, row in owners]}
-    part = path.with_name(path.name + ".part")
     source = pyarrow.parquet.ParquetFile(path)
     schema = source.schema_arrow
-    try:
-        with source, pyarrow.parquet.ParquetWriter(part, schema, compression="zstd") as writer:
-            for group in range(source.num_row_groups):
-                table = source.read_row_group(group)
-                places = pyarrow.compute.index_in(table["tracking_id"], tracks)
-                for name, values in filled.items():
-                    column = pyarrow.array(values, pyarrow.string()).take(places.combine_chunks())
-                    index = schema.get_field_index(name)
-                    kind = schema.field(index)
-                    table = table.set_column(index, kind, column.cast(kind.type))
-                writer.write_table(table)
-            for key, value in (source.metadata.metadata or {}).items():
-                if key != b"ARROW:schema":
-                    writer.add_key_value_metadata({key: value})
-        os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+    with (
+        whole(path) as part,
+        source,
+        pyarrow.parquet.ParquetWriter(part, schema, compression="zstd") as writer,
+    ):
+        for group in range(source.num_row_groups):
+            table = source.read_row_group(group)
+            places = pyarrow.compute.index_in(table["tracking_id"], tracks)
+            for name, values in filled.items():
+                column = pyarrow.array(values, pyarrow.string()).take(places.combine_chunks())
+                index = schema.get_field_index(name)
+                kind = schema.field(index)
+                table = table.set_column(index, kind, column.cast(kind.type))
+            writer.write_table(table)
+        for key, value in (source.metadata.metadata or {}).items():
+            if key != b"ARROW:schema":
+                writer.add_key_value_metadata({key: value})
 
 
 def _spread(torsos: Sequence[Torso], count: int) -> list[int]:

@@ -229,7 +229,7 @@ class _Job:
     def write_config(self, tracker: Tracker | None = None) -> None:
         """Write ``config.json``. What concerns tracking stays as it is where tracks are not made anew."""
         settings = self.settings
-        inputs: dict[str, Any] = {"video": describe_video(self.video()), "labels": None}
+        inputs: dict[str, Any] = {"video": describe_video(self.video(), self.hash("video")), "labels": None}
         if settings.labels is not None:
             inputs["labels"] = {"path": str(settings.labels), "sha256": self.hash("labels")}
         for name in ("detections", "model"):
@@ -254,9 +254,7 @@ class _Job:
             return {"device": used["device"], "dtype": used["dtype"], "reason": used["device_reason"]}
         from courtside.device import choose_device
 
-        chosen = choose_device(self.settings.device)
-        dtype = str(chosen.dtype).removeprefix("torch.")
-        return {"device": str(chosen.device), "dtype": dtype, "reason": chosen.reason}
+        return choose_device(self.settings.device).facts()
 
     # Stages
 

@@ -120,7 +120,7 @@ def _tracked(tracker, video: Video) -> pd.DataFrame:
         said = [replace(each, class_name=EVERYONE) for each in frame]
         rows += detection_rows(replace(frame, detections=said), video.name, [EVERYONE])
     table = pd.DataFrame(rows, columns=list(tables.PLAYER_DETECTIONS.columns))
-    return table.astype({name: str(c.dtype) for name, c in tables.PLAYER_DETECTIONS.columns.items()})
+    return tables.typed(table, tables.PLAYER_DETECTIONS)
 
 
 @torch.inference_mode()

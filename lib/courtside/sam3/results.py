@@ -75,14 +75,13 @@ class Results:
 
         def remaining() -> Iterator[tuple[int, list[Row]]]:
             for frame, rows in self._rows(range(self._video.frame_count)):
-                if objects is not None:
-                    gone = objects if frame in span else ()
-                    yield frame, [row for row in rows if row[_TRACKING_ID] not in gone]
+                gone = objects if frame in span else ()
+                yield frame, [row for row in rows if row[_TRACKING_ID] not in gone]
 
         # The journal of a way back is read from its end.
         fresh = [journal.rows(ascending=True) for journal in journals]
         with whole(self._path) as part, DetectionsWriter(part, self._video.name, prompts) as writer:
-            merged = heapq.merge(remaining(), *fresh, key=lambda item: item[0])
+            merged = heapq.merge(() if objects is None else remaining(), *fresh, key=lambda item: item[0])
             for frame, parts in groupby(merged, key=lambda item: item[0]):
                 rows = sorted((row for _, some in parts for row in some), key=lambda row: row[_TRACKING_ID])
                 if rows:

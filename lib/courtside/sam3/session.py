@@ -53,9 +53,10 @@ class Sam3Session:
         run: Run,
         loaded: tuple[Any, Any, Device],
         source: str,
+        sha256: str,
         lock: contextlib.ExitStack,
     ) -> None:
-        self.video, self.run = video, run
+        self.video, self.run, self._sha256 = video, run, sha256
         self._model, self._processor, self._device = loaded
         self._source, self._lock = source, lock
         self._actions = Actions(run.session_path / "actions.jsonl")
@@ -80,9 +81,10 @@ class Sam3Session:
         run that was no session, or a session that is open elsewhere.
         """
         video, run = video if isinstance(video, Video) else Video(video), Run(out)
+        sha256 = video.sha256()
         if run.config_path.exists():
             held = run.config()["inputs"]["video"]
-            if held["sha256"] != video.sha256():
+            if held["sha256"] != sha256:
                 raise RunError(
                     f"{run.folder} holds the run of another video ({held['path']}, not {video.path}): choose"
                     " another folder"
@@ -103,7 +105,7 @@ class Sam3Session:
         with lock:
             loaded = model if isinstance(model, tuple) else weights.load(model, choose_device(device))
             source = loaded[0].config._name_or_path if isinstance(model, tuple) else str(model)
-            opened = cls(video, run, loaded, source, lock)
+            opened = cls(video, run, loaded, source, sha256, lock)
             opened._lock = lock.pop_all()
         return opened
 
@@ -412,7 +414,7 @@ class Sam3Session:
         watch.write_json(self.run.status_path, {"stages": stages})
 
     def _keep_config(self) -> None:
-        video, device = self.video, self._device
+        video = self.video
         settings = Settings(
             video=video.path, out=self.run.folder, prompts=tuple(self.prompts), model=self._source
         )
@@ -420,15 +422,14 @@ class Sam3Session:
             before = self.run.settings()
             kept = {name: getattr(before, name) for name in ("labels", "match", "threshold")}
             settings = dataclasses.replace(settings, **kept)
-        used = {"device": str(device.device), "dtype": str(device.dtype).removeprefix("torch.")}
         self.run.write_config(
             settings,
             {
-                "video": describe_video(video),
+                "video": describe_video(video, self._sha256),
                 "model": {"path": self._source, "sha256": identify_model(self._source)},
             },
             tracker={"name": "sam3", "session": True},
-            device=used | {"reason": device.reason},
+            device=self._device.facts(),
         )
 
 

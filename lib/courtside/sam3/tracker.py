@@ -80,8 +80,8 @@ class Sam3Tracker:
         said["speed"] = dataclasses.asdict(self._used)
         if self._loaded is not None:
             model, _, device = self._loaded
-            said |= {"device": str(device.device), "dtype": str(device.dtype).removeprefix("torch.")}
-            said |= {"device_reason": device.reason}
+            used = device.facts()
+            said |= {"device": used["device"], "dtype": used["dtype"], "device_reason": used["reason"]}
             own = sorted(vars(model).keys() & model.config.to_dict().keys())
             said |= {key: getattr(model, key) for key in own if isinstance(getattr(model, key), (int, float))}
         return said
