@@ -8,14 +8,11 @@ import sys
 from collections.abc import Sequence
 
 from courtside import commands, run
+from courtside.commands import TRACKERS, add, add_quiet
 from courtside.errors import CourtsideError, SettingError
 from courtside.settings import DEFAULT_MODEL, READERS, Settings, default_folder
 
 __all__ = ["TRACKERS", "build_parser", "headline", "main"]
-
-FORMATS = ("mot", "mots", "coco", "cvat", "csv")
-TRACKERS = ("sam3", "bytetrack", "ocsort", "botsort", "labels")
-"""Both are spelled out again, since importing what they name would make --help wait for NumPy."""
 
 _INTERRUPTED = 130
 
@@ -52,27 +49,14 @@ def build_parser() -> argparse.ArgumentParser:
     _add_read(parsers)
     _add_score(parsers)
     _add_report(parsers)
-    _add_labels(parsers)
     _add_share(parsers)
-    _add_export(parsers)
-    _add_sql(parsers)
-    _add_sportsmot(parsers)
+    commands.add_parsers(parsers)
     _add_doctor(parsers)
     return parser
 
 
-def _add(parsers, name: str, does: str, about: str, examples: str) -> argparse.ArgumentParser:
-    return parsers.add_parser(
-        name,
-        help=does,
-        description=about,
-        epilog=f"examples:\n{examples}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-
-
 def _add_track(parsers) -> None:
-    parser = _add(
+    parser = add(
         parsers,
         "track",
         "follow the players in a video and report on it",
@@ -135,12 +119,12 @@ def _add_track(parsers) -> None:
         "--out", metavar="RUN", help="the run folder (default: reports/<video>-<tracker> in this folder)"
     )
     parser.add_argument("--again", action="store_true", help="run every stage, even where nothing changed")
-    _add_quiet(parser)
+    add_quiet(parser)
     parser.set_defaults(command=_track)
 
 
 def _add_score(parsers) -> None:
-    parser = _add(
+    parser = add(
         parsers,
         "score",
         "score a run again, such as with other labels",
@@ -151,12 +135,12 @@ def _add_score(parsers) -> None:
     )
     _add_run(parser)
     _add_scoring(parser, "the labels (default: those that the run has)")
-    _add_quiet(parser)
+    add_quiet(parser)
     parser.set_defaults(command=_score)
 
 
 def _add_read(parsers) -> None:
-    parser = _add(
+    parser = add(
         parsers,
         "read",
         "read the jersey numbers of a run again, such as with a roster",
@@ -167,12 +151,12 @@ def _add_read(parsers) -> None:
     )
     _add_run(parser)
     _add_reading(parser)
-    _add_quiet(parser)
+    add_quiet(parser)
     parser.set_defaults(command=_read)
 
 
 def _add_report(parsers) -> None:
-    parser = _add(
+    parser = add(
         parsers,
         "report",
         "make the report of a run again",
@@ -181,30 +165,12 @@ def _add_report(parsers) -> None:
         "  courtside report reports/game-sam3",
     )
     _add_run(parser)
-    _add_quiet(parser)
+    add_quiet(parser)
     parser.set_defaults(command=_report)
 
 
-def _add_labels(parsers) -> None:
-    parser = parsers.add_parser("labels", help="say everything that is wrong with labels")
-    check = _add(
-        parser.add_subparsers(title="commands", metavar="COMMAND", required=True),
-        "check",
-        "say everything that is wrong with labels, at once",
-        "Read labels as --labels does and print every error with its file and row, what looks wrong though\n"
-        "it can be read, and how the labels were made. PATH is a labels folder, the export of a labelling\n"
-        "tool, or a tree of labelled videos. Exit code 1 means that there are errors.",
-        "  courtside labels check data/labels/game\n  courtside labels check game-cvat.zip --video game.mp4",
-    )
-    check.add_argument("path", metavar="PATH", help="a folder or file of labels")
-    check.add_argument(
-        "--video", metavar="FILE", help="the video (default: the video.mp4 in the folder, if any)"
-    )
-    check.set_defaults(command=commands.check_labels)
-
-
 def _add_share(parsers) -> None:
-    parser = _add(
+    parser = add(
         parsers,
         "share",
         "write a report to pass on, without names, paths and faces",
@@ -220,81 +186,12 @@ def _add_share(parsers) -> None:
         action="store_true",
         help="pixelate the heads of everybody tracked, labelled or detected",
     )
-    _add_quiet(parser)
+    add_quiet(parser)
     parser.set_defaults(command=_share)
 
 
-def _add_export(parsers) -> None:
-    parser = _add(
-        parsers,
-        "export",
-        "write tracks for other tools, or all tables to a database",
-        "Write the tracks of a run to a file: mot (MOTChallenge text), mots (masks without overlaps), coco\n"
-        "(with masks), cvat (to correct the tracks in CVAT) or csv. Or copy the tables of all runs below a\n"
-        "folder into a database: rows of the same runs are replaced, in one transaction, so that it can be\n"
-        "done again.",
-        "  courtside export reports/game-sam3 --format cvat --out game.xml\n"
-        "  courtside export --to sqlite:///runs.db\n"
-        "  courtside export reports/eval --to postgresql://me@host/games",
-    )
-    parser.add_argument(
-        "run", nargs="?", metavar="RUN", help="a run folder; with --to a folder of runs: reports"
-    )
-    parser.add_argument("--format", choices=FORMATS, help="the format of the file")
-    parser.add_argument("--out", metavar="FILE", help="the file (default: tracks-<format> in the run folder)")
-    parser.add_argument("--to", metavar="URL", help="a database, as SQLAlchemy names it")
-    _add_quiet(parser)
-    parser.set_defaults(command=commands.export)
-
-
-def _add_sql(parsers) -> None:
-    parser = _add(
-        parsers,
-        "sql",
-        "ask all runs a question in SQL",
-        "Run an SQL query (DuckDB's) over the tables of all runs below a folder: player_detections,\n"
-        "players, jersey_reads, events and scores, each with a column run.",
-        '  courtside sql "select run, idf1, hota from scores where prompt is null"\n'
-        '  courtside sql "select run, event, count(*) from events group by all" --csv',
-    )
-    parser.add_argument("query", metavar="QUERY", help="what to ask")
-    parser.add_argument(
-        "--runs", metavar="DIR", default="reports", help="where the runs are (default: reports)"
-    )
-    parser.add_argument("--csv", action="store_true", help="print CSV instead of a table")
-    parser.set_defaults(command=commands.sql)
-
-
-def _add_sportsmot(parsers) -> None:
-    parser = _add(
-        parsers,
-        "sportsmot",
-        "evaluate on the basketball of SportsMOT",
-        "Track and score the basketball sequences of SportsMOT by its published protocol. ROOT holds\n"
-        "splits_txt and dataset as they are unpacked. Trackers other than sam3 link det/det.txt of each\n"
-        "sequence. What is done already is not done again. Exit code 1 means that a sequence failed.",
-        "  courtside sportsmot ~/data/sportsmot\n"
-        "  courtside sportsmot ~/data/sportsmot --split test --tracker botsort",
-    )
-    parser.add_argument("root", metavar="ROOT", help="the folder of SportsMOT")
-    parser.add_argument(
-        "--split", default="val", help="train, val or test, which has no labels (default: val)"
-    )
-    parser.add_argument("--tracker", choices=TRACKERS[:-1], default="sam3", help="(default: sam3)")
-    parser.add_argument(
-        "--prompt", action="append", dest="prompts", metavar="TEXT", help='(default: "basketball player")'
-    )
-    parser.add_argument("--model", default=DEFAULT_MODEL, metavar="M", help=f"(default: {DEFAULT_MODEL})")
-    parser.add_argument("--device", default="auto", help="(default: auto)")
-    parser.add_argument(
-        "--out", metavar="DIR", default="reports/sportsmot", help="(default: reports/sportsmot)"
-    )
-    _add_quiet(parser)
-    parser.set_defaults(command=commands.sportsmot)
-
-
 def _add_doctor(parsers) -> None:
-    parser = _add(
+    parser = add(
         parsers,
         "doctor",
         "say what is installed, what is missing, and what to do about it",
@@ -335,10 +232,6 @@ def _add_reading(parser: argparse.ArgumentParser) -> None:
         choices=("propose", "accept"),
         help="accept joins tracks that are surely one player (default: propose)",
     )
-
-
-def _add_quiet(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--quiet", action="store_true", help="show no progress")
 
 
 def _track(options: argparse.Namespace) -> int:

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from courtside.trackers import Tracker
     from courtside.video import Video
 
-__all__ = ["STAGES", "Run", "Settings", "execute"]
+__all__ = ["STAGES", "Run", "Settings", "execute", "is_finished"]
 
 _CODE = {
     "track": ("video.py", "masks.py", "labels/*.py", "trackers.py", "sam3/*.py"),
@@ -53,13 +54,17 @@ def execute(
     *,
     stages: Sequence[str] = STAGES,
     again: Collection[str] = (),
+    replace: bool = False,
     progress: bool = True,
+    listener: Callable[[str, int], None] | None = None,
 ) -> Run:
     """Bring ``stages`` of the run up to date and return it.
 
     A finished stage whose inputs (files, settings, code, earlier stages) are unchanged is not run
     again, unless named in ``again``. Where nothing is to be done, nothing is written and no lock is
     taken, so a notebook may call this with ``stages=STAGES[:-1]`` while the report is made from it.
+    ``replace`` lets another video's run in the folder give way. ``listener`` is told the stage that runs,
+    and the number of frames tracked, as both change.
 
     Raises :class:`RunError` when the folder holds another video's run or another process works on it,
     :class:`DiskFullError`, and whatever error of :mod:`courtside.errors` a stage raises; the stage is
@@ -69,11 +74,11 @@ def execute(
     if unknown:
         raise SettingError(f"unknown stage {unknown[0]!r}: the stages are {', '.join(STAGES)}")
     todo = tuple(name for name in STAGES if name in stages)
-    job = _Job(settings, todo, progress)
+    job = _Job(settings, todo, progress, listener=listener)
     if not again and all(job.is_fresh(name) for name in todo):
         return job.run
     job.check_inputs()
-    job.claim_folder()
+    job.claim_folder(replace)
     try:
         with watch.hold(job.run.folder):
             for leftover in job.run.folder.glob("*.part*"):
@@ -88,18 +93,43 @@ def execute(
     return job.run
 
 
+def is_finished(
+    settings: Settings,
+    stages: Sequence[str] = STAGES,
+    known: dict[tuple[str, ...], str] | None = None,
+) -> bool:
+    """Whether ``stages`` of the run are done and :func:`execute` would find nothing to do.
+
+    ``known`` keeps the hashes of inputs and code, so that of many runs each file is read once. Inputs that
+    can't be read make it False: :func:`execute` says what is wrong with them.
+    """
+    job = _Job(settings, stages, False, known=known)
+    try:
+        return all(job.is_fresh(name) for name in stages)
+    except CourtsideError:
+        return False
+
+
 class _Job:
     """One call of :func:`execute`: the settings, and what was read of the inputs so far."""
 
-    def __init__(self, settings: Settings, todo: Sequence[str], progress: bool) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        todo: Sequence[str],
+        progress: bool,
+        *,
+        known: dict[tuple[str, ...], str] | None = None,
+        listener: Callable[[str, int], None] | None = None,
+    ) -> None:
         self.settings = settings
         self.todo = todo
         self.progress = progress
         self.run = Run(settings.out)
         self._video: Video | None = None
         self._labels: Labels | None = None
-        self._hashes: dict[str, str] = {}
-        self._code: dict[str, str] = {}
+        self._hashes = {} if known is None else known
+        self._tell = listener or (lambda stage, frames: None)
 
     # Inputs
 
@@ -125,7 +155,8 @@ class _Job:
         settings = self.settings
         if getattr(settings, name) is None or (name == "model" and settings.tracker != "sam3"):
             return None
-        if name not in self._hashes:
+        key = (name, str(getattr(settings, name)), str(settings.video) if name == "labels" else "")
+        if key not in self._hashes:
             if name == "video":
                 found = self.video().sha256()
             elif name == "labels":
@@ -137,16 +168,17 @@ class _Job:
                 found = identify_model(settings.model)
             if found is None:
                 return None
-            self._hashes[name] = found
-        return self._hashes[name]
+            self._hashes[key] = found
+        return self._hashes[key]
 
     def code(self, stage: str) -> str:
         """A hash of the code that the stage runs."""
-        if stage not in self._code:
+        if ("code", stage) not in self._hashes:
             package = Path(__file__).parent
             paths = [path for pattern in _CODE[stage] for path in package.glob(pattern) if path.is_file()]
-            self._code[stage] = hash_code([*paths, notebook.find()] if stage == "report" else paths)
-        return self._code[stage]
+            paths += [notebook.find()] if stage == "report" else []
+            self._hashes["code", stage] = hash_code(paths)
+        return self._hashes["code", stage]
 
     def fingerprint(self, stage: str) -> str:
         """A hash of all that the stage's outputs depend on."""
@@ -202,17 +234,19 @@ class _Job:
 
     # The folder
 
-    def claim_folder(self) -> None:
-        """Make the run folder, or refuse it when it holds something else."""
+    def claim_folder(self, replace: bool) -> None:
+        """Make the run folder, or refuse it when it holds something else that may not be replaced."""
         folder = self.run.folder
         try:
+            if replace and self._holds_another_video() and not watch.is_held(folder):
+                shutil.rmtree(folder)
             folder.mkdir(parents=True, exist_ok=True)
             (folder / watch.LOCK).touch()
         except OSError as error:
             raise RunError(f"cannot write in the run folder {folder}: {error.strerror or error}") from error
         if self.run.config_path.exists():
-            held = self.run.config()["inputs"]["video"]
-            if held["sha256"] != self.hash("video"):
+            if self._holds_another_video():
+                held = self.run.config()["inputs"]["video"]
                 raise RunError(
                     f"{folder} holds the run of another video ({held['path']}, not {self.settings.video}): "
                     "choose another --out, or delete that folder"
@@ -225,6 +259,10 @@ class _Job:
             raise RunError(
                 f"{folder} has a {foreign[0]} but no config.json, so it is no run: choose another --out"
             )
+
+    def _holds_another_video(self) -> bool:
+        there = self.run.config_path.exists()
+        return there and self.run.config()["inputs"]["video"]["sha256"] != self.hash("video")
 
     def write_config(self, tracker: Tracker | None = None) -> None:
         """Write ``config.json``. What concerns tracking stays as it is where tracks are not made anew."""
@@ -275,6 +313,7 @@ class _Job:
                 " propagation there, or choose another --out"
             )
         self._say(f"{name}: running")
+        self._tell(name, 0)
         later = [stage for stage in STAGES if name in UPSTREAM[stage]]
         running = {"state": "running", "started": watch.now(), "pid": os.getpid()}
         self._update(
@@ -302,6 +341,7 @@ class _Job:
         state = journal.take_up(self.fingerprint("track")) if tracker.resumable else None
         if state is None:
             journal.clear()
+        followed = 0
         with contextlib.closing(journal), self._hearing_warnings(said), _last_frame_first() as asked_to_stop:
             given = {} if state is None else {"resume": state}
             tracked = tracker.track(video, settings.prompts, progress=self.progress, **given)
@@ -309,11 +349,14 @@ class _Job:
             with contextlib.closing(tracked):
                 for frame in tracked:
                     journal.add(frame)
+                    followed += 1
+                    self._tell("track", frame.frame_number + 1)
                     if tracker.resumable and (asked_to_stop() or journal.is_due()):
                         journal.commit(self.fingerprint("track"), tracked.save)
                     if asked_to_stop():
                         raise KeyboardInterrupt
-            outcome = {"outputs": [run.detections_path.name], "warnings": said}
+            # Of a run that was taken up, the frames of this time: what "seconds" were spent on.
+            outcome = {"outputs": [run.detections_path.name], "warnings": said, "frames": followed}
             # A model from the hub has a revision only now that it was fetched.
             self.write_config(tracker)
             journal.finish(run.detections_path, {"fingerprint": self.fingerprint("track"), **outcome})
