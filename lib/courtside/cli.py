@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-from courtside import commands, run
+from courtside import commands, measure, run
 from courtside.commands import TRACKERS, add, add_quiet
 from courtside.errors import CourtsideError, SettingError
 from courtside.settings import DEFAULT_MODEL, READERS, Settings, default_folder
@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     0 when all went well, 2 with one sentence on stderr for what the user can fix, 130 after Ctrl-C,
     and 1 from ``doctor`` when something that every run needs is missing, from ``labels check`` when labels
-    have errors, and from ``sportsmot`` when a sequence failed.
+    have errors, from ``eval`` and ``sportsmot`` when a run failed, and from ``compare`` when --fail-if holds.
     """
     options = build_parser().parse_args(arguments)
     try:
@@ -50,6 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_score(parsers)
     _add_report(parsers)
     _add_share(parsers)
+    measure.add_parsers(parsers)
     commands.add_parsers(parsers)
     _add_doctor(parsers)
     return parser
@@ -72,8 +73,8 @@ def _add_track(parsers) -> None:
         "--tracker",
         choices=TRACKERS,
         default="sam3",
-        help="sam3 follows prompts, labels repeats ground truth (--labels), the others link the boxes of "
-        "a detections file (default: sam3)",
+        help="sam3 follows prompts, sam3-associate does so without memory, labels repeats ground truth "
+        "(--labels), the others link the boxes of --detections, or what SAM 3 detects (default: sam3)",
     )
     parser.add_argument(
         "--prompt",
@@ -81,7 +82,7 @@ def _add_track(parsers) -> None:
         default=[],
         dest="prompts",
         metavar="TEXT",
-        help='what sam3 follows, such as "player in white"; may be given several times',
+        help='what to follow, such as "player in white"; may be given several times',
     )
     parser.add_argument(
         "--detections", metavar="FILE", help="boxes in MOTChallenge form (det.txt), to be linked"

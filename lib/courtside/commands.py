@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["FORMATS", "TRACKERS", "add", "add_parsers", "add_quiet", "print_rows"]
 
 FORMATS = ("mot", "mots", "coco", "cvat", "csv")
-TRACKERS = ("sam3", "bytetrack", "ocsort", "botsort", "labels")
+TRACKERS = ("sam3", "sam3-associate", "bytetrack", "ocsort", "botsort", "labels")
 """Both are spelled out again, since importing what they name would make --help wait for NumPy."""
 
 _RUNS = Path("reports")

@@ -153,7 +153,7 @@ class _Job:
         ``name`` is video, detections, labels, roster or model. None where that input isn't used or there yet.
         """
         settings = self.settings
-        if getattr(settings, name) is None or (name == "model" and settings.tracker != "sam3"):
+        if getattr(settings, name) is None or (name == "model" and not settings.uses_model):
             return None
         key = (name, str(getattr(settings, name)), str(settings.video) if name == "labels" else "")
         if key not in self._hashes:
@@ -190,7 +190,7 @@ class _Job:
         if stage == "track":
             own |= {name: self.hash(name) for name in ("video", "detections", "model")}
             own |= {"tracker": settings.tracker, "prompts": settings.prompts, "options": settings.options}
-            own |= {"device": settings.device if settings.tracker == "sam3" else None}
+            own |= {"device": settings.device if settings.uses_model else None}
             own |= {"labels": self.hash("labels")} if settings.tracker == "labels" else {}
         elif stage == "read":
             own |= {name: getattr(settings, name) for name in ("reader", "reader_model", "merge")}
@@ -271,7 +271,7 @@ class _Job:
         if settings.labels is not None:
             inputs["labels"] = {"path": str(settings.labels), "sha256": self.hash("labels")}
         for name in ("detections", "model"):
-            used = getattr(settings, name) is not None and (name != "model" or settings.tracker == "sam3")
+            used = getattr(settings, name) is not None and (name != "model" or settings.uses_model)
             key = "sha256" if name == "detections" or Path(settings.model).is_dir() else "revision"
             inputs[name] = {"path": str(getattr(settings, name)), key: self.hash(name)} if used else None
         said = {"name": settings.tracker} | (tracker.settings if tracker else {})
@@ -284,7 +284,7 @@ class _Job:
 
     def _describe_device(self, tracker: Tracker | None) -> dict[str, Any]:
         """``device``, ``dtype`` and ``reason``: what is planned, and after tracking what was really used."""
-        if self.settings.tracker != "sam3":
+        if not self.settings.uses_model:
             reason = "linking given boxes runs on the CPU and needs no model"
             return {"device": "cpu", "dtype": None, "reason": reason}
         if tracker is not None:

@@ -22,8 +22,9 @@ READERS = ("rapidocr", "smolvlm")
 class Settings:
     """Everything a run depends on. Paths become absolute; they are not read before the run starts.
 
-    ``tracker`` is one of ``courtside.trackers.TRACKERS``. ``detections`` is a MOTChallenge ``det.txt``,
-    for the trackers that link given boxes. ``labels`` is what ``read_labels`` reads, to score against
+    ``tracker`` is one of ``courtside.trackers.TRACKERS``. ``detections`` is a MOTChallenge ``det.txt``
+    for the trackers that link boxes; without it SAM 3 detects what they link. ``labels`` is what
+    ``read_labels`` reads, to score against
     by ``match`` ("box" or "mask") at the IoU ``threshold`` in (0, 1). ``options`` are the tracker's own
     settings by name. ``reader`` is one of ``READERS`` or "none" and ``reader_model`` its weights, for one
     that takes them; ``roster`` is a CSV file of teams and numbers; ``merge`` is "propose" or "accept".
@@ -75,6 +76,11 @@ class Settings:
             raise SettingError(f"merge is {self.merge!r}; it must be propose or accept")
         if not 0 < self.threshold < 1:
             raise SettingError(f"the IoU threshold is {self.threshold}; it must lie between 0 and 1")
+
+    @property
+    def uses_model(self) -> bool:
+        """Whether tracking runs SAM 3: to follow, or to find the boxes that are linked."""
+        return self.tracker.startswith("sam3") or (self.detections is None and self.tracker != "labels")
 
     def parameters(self) -> dict[str, Any]:
         """All settings as JSON-safe values; ``Settings(**parameters)`` gives them back."""

@@ -19,13 +19,15 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from courtside.labels import Labels
+    from courtside.sam3.frames import FrameDetector
     from courtside.video import Video
 
 __all__ = ["TRACKERS", "DetectionTracker", "LabelsTracker", "Tracker", "make_tracker"]
 
-TRACKERS = ("sam3", "bytetrack", "ocsort", "botsort", "labels")
-"""The names that :func:`make_tracker` knows: ``sam3`` follows prompts, ``labels`` repeats the ground truth,
-and the others link the boxes of a detections file."""
+TRACKERS = ("sam3", "sam3-associate", "bytetrack", "ocsort", "botsort", "labels")
+"""The names that :func:`make_tracker` knows: ``sam3`` follows prompts, ``sam3-associate`` does so without
+memory, ``labels`` repeats the ground truth, and the others link boxes: of a detections file, or those that
+SAM 3's detector finds for prompts."""
 
 _CLASSES = {"bytetrack": "ByteTrackTracker", "ocsort": "OCSORTTracker", "botsort": "BoTSORTTracker"}
 # The package's own 0.7 would shut out boxes above high_conf_det_threshold, 0.6, which still bounds what
@@ -34,6 +36,11 @@ _DEFAULTS = {
     "bytetrack": {"track_activation_threshold": 0.4, "minimum_iou_threshold": 0.2},
     "ocsort": {},
     "botsort": {"track_activation_threshold": 0.4},
+}
+_LEAST_SCORE = 0.1  # of SAM 3's boxes that are linked: what is unsure goes on with a track, but starts none
+_SAM3_SETTINGS = {
+    "sam3": ("memory_selection", "speed", "time_budget"),
+    "sam3-associate": ("lost_track_buffer",),
 }
 _NOT_SETTINGS = ("self", "frame_rate", "state_estimator_class", "iou")
 
@@ -80,28 +87,31 @@ def make_tracker(
 
     ``sam3`` loads ``model`` (a folder or a name on the Hugging Face hub) on ``device`` when tracking
     begins; ``settings`` are those of :class:`courtside.sam3.Sam3Tracker`, all others stand in the model's
-    ``config.json``. ``labels`` needs the folder of that
-    name, as :func:`courtside.labels.read_labels` reads it. The others need ``detections``: a
-    MOTChallenge ``det.txt`` or a table ``DETECTIONS``; ``settings`` are the parameters of that tracker
-    in the package ``trackers``. Raises :class:`SettingError` for anything else.
+    ``config.json``. So does ``sam3-associate``, with the settings of
+    :class:`courtside.sam3.Sam3Associate`. ``labels`` needs the folder of that name, as
+    :func:`courtside.labels.read_labels` reads it. The others link ``detections``, a MOTChallenge ``det.txt``
+    or a table ``DETECTIONS``, or where that is None what ``model`` finds for the prompts in each frame;
+    ``settings`` are the parameters of that tracker in the package ``trackers``. Raises
+    :class:`SettingError` for anything else.
 
     >>> make_tracker("bytetrack", detections="det.txt").settings["track_activation_threshold"]
     0.4
     """
     if name not in TRACKERS:
         raise SettingError(f"unknown tracker {name!r}: use one of {', '.join(TRACKERS)}")
-    if name == "sam3":
-        own = ("memory_selection", "speed", "time_budget")
+    if name in _SAM3_SETTINGS:
+        own = _SAM3_SETTINGS[name]
         foreign = [key for key in settings if key not in own]
         if foreign:
             raise SettingError(
-                f"the tracker sam3 has no setting {foreign[0]!r}: it has {', '.join(own)}, all others"
+                f"the tracker {name} has no setting {foreign[0]!r}: it has {', '.join(own)}, all others"
                 " stand in the model's config.json"
             )
         # Here rather than above: transformers takes seconds to import, and the others do without.
-        from courtside.sam3 import Sam3Tracker
+        from courtside import sam3
 
-        return Sam3Tracker(model, device, **settings)
+        kind = sam3.Sam3Tracker if name == "sam3" else sam3.Sam3Associate
+        return kind(model, device, **settings)
     if name == "labels":
         if settings:
             raise SettingError(f"the tracker labels has no setting {next(iter(settings))!r}: it has none")
@@ -111,27 +121,32 @@ def make_tracker(
             )
         return LabelsTracker(labels)
     if detections is None:
-        raise SettingError(
-            f"the tracker {name} links the boxes of a detections file: name one with --detections det.txt"
-        )
+        from courtside.sam3 import FrameDetector
+
+        detections = FrameDetector(model, device, least_score=_LEAST_SCORE)
     return DetectionTracker(name, detections, **settings)
 
 
 class DetectionTracker:
     """Tracking by detection: links given boxes over time and drops those that it can't confirm.
 
-    Boxes stay as the detector gave them. A track starts in the frame in which the tracker confirms
-    it, usually its second.
+    ``detections`` are a ``det.txt``, a table ``DETECTIONS``, or a
+    :class:`courtside.sam3.FrameDetector`, which finds what fits prompts; each prompt's boxes are linked
+    by themselves. Boxes stay as the detector gave them. A track starts in the frame in which the tracker
+    confirms it, usually its second.
     """
 
-    takes_prompts = False
     resumable = False
 
-    def __init__(self, name: str, detections: str | Path | pd.DataFrame, **settings: Any) -> None:
+    def __init__(
+        self, name: str, detections: str | Path | pd.DataFrame | FrameDetector, **settings: Any
+    ) -> None:
         if name not in _CLASSES:
             raise SettingError(f"unknown tracker {name!r}: use one of {', '.join(_CLASSES)}")
         self.name = name
         self._detections = detections
+        given = isinstance(detections, (str, Path)) or hasattr(detections, "columns")
+        self.takes_prompts = not given
         self._parameters = {**_DEFAULTS[name], **settings}
         known = _parameters(self._class())
         for key, value in self._parameters.items():
@@ -142,26 +157,37 @@ class DetectionTracker:
 
     @property
     def settings(self) -> dict[str, Any]:
-        return dict(self._parameters)
+        return (self._detections.settings if self.takes_prompts else {}) | self._parameters
 
     def track(
         self, video: Video, prompts: Sequence[str] = (), *, progress: bool = True
     ) -> Iterator[FrameDetections]:
-        """See :meth:`Tracker.track`; ``class_name`` is "person", which is all that a det.txt tells.
+        """See :meth:`Tracker.track`; for a file or table ``class_name`` is "person", which is all it tells.
 
-        Raises :class:`SettingError` when prompts are given and :class:`LabelsError` for a detections
-        file that is malformed or belongs to another video.
+        Raises :class:`SettingError` when prompts are given to boxes that know none, or none to a
+        detector, :class:`LabelsError` for a detections file that is malformed or belongs to another
+        video, and what :meth:`courtside.sam3.FrameDetector.find` raises.
         """
+        if self.takes_prompts:
+            if not prompts:
+                raise SettingError(
+                    f"the tracker {self.name} needs boxes to link: name a file with --detections det.txt, or"
+                    ' say with --prompt "basketball player" what SAM 3 shall detect'
+                )
+            found = (
+                (each.boxes(video), each.scores, each.prompts)
+                for each in self._detections.find(video, prompts)
+            )
+            return self._track(video, found, list(prompts), progress)
         if prompts:
             raise SettingError(
                 f"the tracker {self.name} links the boxes of a detections file and can't follow the prompt"
-                f" {prompts[0]!r}: leave prompts out, or use the tracker sam3"
+                f" {prompts[0]!r}: leave prompts out, or leave the file out and SAM 3 detects what fits"
             )
-        boxes = self._read(video)
-        return self._track(video, *boxes, progress)
+        return self._track(video, self._read(video), ["person"], progress)
 
-    def _read(self, video: Video) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Boxes float32 [N, 4] and confidences [N] by frame, and where each frame's begin [frames + 1]."""
+    def _read(self, video: Video) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Of each frame boxes float32 [N, 4], confidences [N] and zeros [N]."""
         from courtside import tables
         from courtside.labels import read_detections
 
@@ -177,51 +203,56 @@ class DetectionTracker:
             table = table.sort_values("frame", kind="stable")
         starts = np.searchsorted(table["frame"], np.arange(video.frame_count + 1))
         xyxy = table[["x1", "y1", "x2", "y2"]].to_numpy(np.float32)
-        return xyxy, np.clip(table["confidence"].to_numpy(np.float32), 0, 1), starts
+        confidence = np.clip(table["confidence"].to_numpy(np.float32), 0, 1)
+        here = (slice(*starts[index : index + 2]) for index in range(video.frame_count))
+        return ((xyxy[at], confidence[at], np.zeros(len(xyxy[at]), int)) for at in here)
 
     def _track(
-        self, video: Video, xyxy: np.ndarray, confidence: np.ndarray, starts: np.ndarray, progress: bool
+        self,
+        video: Video,
+        found: Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]],
+        names: list[str],
+        progress: bool,
     ) -> Iterator[FrameDetections]:
         import supervision
 
-        tracker = self._build(video.fps)
+        linkers = [self._build(video.fps) for _ in names]
         times_s = np.asarray(video.times_s, float)
         # Real times keep the motion model right in video of variable frame rate.
         timed = bool(np.all(np.diff(times_s) > 0))
         sees_frames = self.name == "botsort" and self._parameters["enable_cmc"]
         images = iter(video.frames()) if sees_frames else None
-        found = False
+        ids: dict[tuple[int, int], int] = {}
+        boxes = 0
         options = {} if progress else {"disable": True}
-        for index in tqdm(range(video.frame_count), desc=self.name, unit="frame", **options):
-            here = slice(starts[index], starts[index + 1])
-            given = supervision.Detections(
-                xyxy=xyxy[here], confidence=confidence[here], class_id=np.zeros(len(xyxy[here]), int)
-            )
+        for index, (xyxy, confidence, named) in enumerate(
+            tqdm(found, desc=self.name, total=video.frame_count, unit="frame", **options)
+        ):
+            boxes += len(xyxy)
             extra: dict[str, Any] = {"timestamp": float(times_s[index])} if timed else {}
             if images is not None:
                 # Camera-motion compensation expects OpenCV's channel order.
                 extra["frame"] = np.ascontiguousarray(next(images).image[..., ::-1])
-            tracked = tracker.update(given, **extra)
-            detections = [
-                Detection(
-                    BoundingBox(*map(float, box)),
-                    float(score),
-                    class_name="person",
+            detections = []
+            for kind, (name, linker) in enumerate(zip(names, linkers, strict=True)):
+                own = named == kind
+                given = supervision.Detections(
+                    xyxy=xyxy[own], confidence=confidence[own], class_id=np.zeros(int(own.sum()), int)
+                )
+                tracked = linker.update(given, **extra)
+                scores = tracked.confidence if len(tracked) else ()
+                for box, score, number in zip(tracked.xyxy, scores, tracked.tracker_id, strict=True):
                     # The package counts tracks from 0 and marks unconfirmed ones with -1.
-                    tracking_id=int(number) + 1,
-                )
-                for box, score, number in zip(
-                    tracked.xyxy, tracked.confidence if len(tracked) else (), tracked.tracker_id, strict=True
-                )
-                if number >= 0
-            ]
-            found |= bool(detections)
+                    if number >= 0:
+                        track = ids.setdefault((kind, int(number)), len(ids) + 1)
+                        detections.append(
+                            Detection(BoundingBox(*map(float, box)), float(score), kind, name, track)
+                        )
             detections.sort(key=lambda detection: detection.tracking_id)
             yield FrameDetections(index, float(times_s[index]), tuple(detections))
-        if not found:
+        if not ids:
             warnings.warn(
-                f"no players found in {video.name}: {self.name} confirmed no track among"
-                f" {len(xyxy)} detections",
+                f"no players found in {video.name}: {self.name} confirmed no track among {boxes} detections",
                 stacklevel=2,
             )
 

@@ -1,21 +1,19 @@
 """Measure a tiny SAM 3 on rendered clips it never saw, through Courtside's own tracker and scores.
 
-Each clip is tracked by ``--tracker sam3`` with six prompts at once. Beside it run ByteTrack and BoT-SORT
-on the boxes that the same model detects frame by frame, which shows what its memory is worth.
+Each clip is tracked by ``--tracker sam3`` with six prompts at once. Beside it run ByteTrack, BoT-SORT
+and association by masks on what the same model detects frame by frame, which shows what its memory is worth.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from scipy.optimize import linear_sum_assignment
-from torchvision.ops import nms
 from tqdm import tqdm
 
 from courtside import run, scoring, tables
@@ -37,8 +35,7 @@ DEFAULT_CLIPS = tuple(
     (level, seed) for seed in (901, 902) for level in ("easy", "game", "crowd", "reentry", "lookalike")
 )
 EVERYONE, REFEREE, NOTHING = "basketball player", "referee", "dog"
-BASELINES = ("bytetrack", "botsort")
-_FLOOR = 0.1  # detections below this score help no tracker
+BASELINES = ("sam3-associate", "bytetrack", "botsort")
 
 
 @dataclass(slots=True)
@@ -92,9 +89,8 @@ def _measure(model: str | Path, folder: Path, out: Path, level: str, seed: int) 
     done = run.execute(settings, stages=("track", "score"), progress=False)
     detections = done.detections()
     counts = {"sam3": _counts(detections, labels, video, texts)}
-    boxes = detect_boxes(model, video, EVERYONE)
     for name in BASELINES:
-        tracked = _tracked(make_tracker(name, detections=boxes), video)
+        tracked = _tracked(make_tracker(name, model=model), video)
         counts[name] = _counts(tracked, labels, video, [EVERYONE])
     shown = detections[detections["prompt"].isin([text for text in absent if not labels.objects_of(text)])]
     return Figures(
@@ -114,36 +110,12 @@ def _counts(detections: pd.DataFrame, labels: Labels, video: Video, texts: list[
 
 
 def _tracked(tracker, video: Video) -> pd.DataFrame:
-    """A tracker's frames as the table ``PLAYER_DETECTIONS``, as if for the prompt "basketball player"."""
+    """A tracker's frames as the table ``PLAYER_DETECTIONS``, for the prompt "basketball player"."""
     rows = []
-    for frame in tracker.track(video, progress=False):
-        said = [replace(each, class_name=EVERYONE) for each in frame]
-        rows += detection_rows(replace(frame, detections=said), video.name, [EVERYONE])
+    for frame in tracker.track(video, [EVERYONE], progress=False):
+        rows += detection_rows(frame, video.name, [EVERYONE])
     table = pd.DataFrame(rows, columns=list(tables.PLAYER_DETECTIONS.columns))
     return tables.typed(table, tables.PLAYER_DETECTIONS)
-
-
-@torch.inference_mode()
-def detect_boxes(model: str | Path, video: Video, text: str) -> pd.DataFrame:
-    """The model's detections of ``text`` in each frame alone: the table ``DETECTIONS``, NMS at IoU 0.6."""
-    from transformers import Sam3VideoModel, Sam3VideoProcessor
-
-    loaded = Sam3VideoModel.from_pretrained(model, dtype=torch.float32).detector_model.eval()
-    processor = Sam3VideoProcessor.from_pretrained(model)
-    tokens = processor.tokenizer(text, return_tensors="pt")
-    scale = torch.tensor([video.width, video.height] * 2)
-    rows = []
-    for frame in video.frames():
-        pixels = torch.from_numpy(np.ascontiguousarray(frame.image)).permute(2, 0, 1)[None]
-        pixels = processor.video_processor(videos=[pixels], return_tensors="pt").pixel_values_videos[0]
-        output = loaded(pixel_values=pixels, input_ids=tokens.input_ids, attention_mask=tokens.attention_mask)
-        scores = (output.pred_logits.sigmoid() * output.presence_logits.sigmoid())[0]
-        boxes = (output.pred_boxes[0].clamp(0, 1) * scale)[scores > _FLOOR]
-        scores = scores[scores > _FLOOR]
-        for i in nms(boxes, scores, 0.6).tolist():
-            rows.append((frame.index, *boxes[i].tolist(), float(scores[i])))
-    table = pd.DataFrame(rows, columns=list(tables.DETECTIONS.columns))
-    return table.astype({name: str(c.dtype) for name, c in tables.DETECTIONS.columns.items()})
 
 
 def _mask_ious(detections: pd.DataFrame, labels: Labels) -> list[float]:

@@ -393,19 +393,21 @@ class Crowd:
         self._left = [0] * 4 + [1, 3, 5, 7]
         self._seen = torch.zeros(8, 16, 16)
 
-    def features(self, pixels: torch.Tensor) -> None:
+    def features(self, pixels: torch.Tensor) -> SimpleNamespace:
         # A blob is there while its count is 0 or 1, of which each flash has one frame of either.
         self._left[4:] = [left - 1 if left else int(self._rng.integers(8, 11)) for left in self._left[4:]]
         self._seen = torch.full((8, 16, 16), -5.0)
         for place, left in enumerate(self._left):
             if left < 2:
                 self._seen[place, 2 * place : 2 * place + 2, : 4 + left % 4] = 5.0
+        return SimpleNamespace(embeddings=None)
 
-    def detect(self, features: None, prompt: object) -> Proposals:
+    def detect(self, embeddings: None, prompt: object) -> Proposals:
         there = torch.tensor([left < 2 for left in self._left])
-        return Proposals(self._seen[there], torch.full((int(there.sum()),), 0.9))
+        count = int(there.sum())
+        return Proposals(self._seen[there], torch.full((count,), 0.9), torch.zeros(count, 4))
 
-    def propagate(self, features: None, recalls: list) -> Propagated:
+    def propagate(self, features: object, recalls: list) -> Propagated:
         # Each object stays in the row of its pointer, whether or not there is something.
         rows = [int(recall.pointers[0][1][0]) for recall in recalls]
         masks = self._seen[rows].clone()

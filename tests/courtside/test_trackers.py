@@ -62,8 +62,7 @@ def ids_by_frame(tracked) -> list[list[int]]:
 @pytest.mark.parametrize(
     ("case", "options", "sentence"),
     [
-        ("unknown", {"name": "deepsort"}, "unknown tracker 'deepsort': use one of sam3, bytetrack, ocsort"),
-        ("no boxes", {"name": "ocsort"}, "the tracker ocsort links the boxes .* --detections det.txt"),
+        ("unknown", {"name": "deepsort"}, "unknown tracker 'deepsort': use one of sam3, sam3-associate, byte"),
         ("unknown setting", {"threshold": 1}, "the tracker bytetrack has no setting 'threshold': it has"),
         ("a setting of ours", {"frame_rate": 30}, "the tracker bytetrack has no setting 'frame_rate'"),
         ("out of range", {"track_activation_threshold": 1.5}, "needs a number from 0 to 1 as track_activat"),
@@ -78,7 +77,7 @@ def ids_by_frame(tracked) -> list[list[int]]:
 def test_a_tracker_that_can_not_be_made_is_one_sentence(case, options, sentence):
     options = dict(options)
     name = options.pop("name", "bytetrack")
-    if case not in ("no boxes", "unknown", "sam3 has none"):
+    if case not in ("unknown", "sam3 has none"):
         options["detections"] = "det.txt"
     with pytest.raises(SettingError, match=sentence) as caught:
         make_tracker(name, **options)
@@ -401,7 +400,7 @@ LONG = "a player in a white jersey who runs fast"
 @pytest.mark.parametrize(
     ("case", "prompts", "sentence"),
     [
-        ("none", [], "the tracker sam3 needs to know what to follow: --prompt"),
+        ("none", [], "SAM 3 needs to know what to follow: --prompt"),
         ("empty", ["referee", " "], "a prompt is empty: say what to follow"),
         ("one text", "referee", "prompts must be a list of texts, not the single text 'referee'"),
         ("too long", [LONG], f"the prompt '{LONG}' is too long: it makes 34 tokens .* takes 32"),
@@ -518,7 +517,7 @@ def test_the_bar_is_plain_text_and_can_be_silenced(name, random_sam3, video, lab
     prompts, options = [], {"detections": walkers(range(16), 9)}
     if name == "labels":
         options = {"labels": labelled()}
-    elif name == "sam3":
+    elif name.startswith("sam3"):
         prompts, options = ["referee"], {"model": random_sam3, "device": "cpu"}
     tracker = make_tracker(name, **options)
     list(tracker.track(video, prompts, progress=True))

@@ -11,8 +11,9 @@ import torch
 
 from courtside import masks as mask_tools
 from courtside.sam3.memory import MemoryBank
+from courtside.sam3.network import overlaps
 
-__all__ = ["Match", "Rules", "Track", "associate", "judge", "keep_apart", "overlaps", "suppress", "tidy"]
+__all__ = ["Match", "Rules", "Track", "associate", "judge", "keep_apart", "suppress", "tidy"]
 
 _HIDDEN = -10.0  # logit of a mask that gives way
 _LEAST_SHARE = 0.3  # of its pixels that a mask must win against the others
@@ -105,15 +106,6 @@ class Match:
     unmatched: list[int]
     empty: list[int]
     confirmed: dict[int, int]
-
-
-def overlaps(first: torch.Tensor, second: torch.Tensor) -> np.ndarray:
-    """IoU of each pair of masks, bool (N, h, w) and (M, h, w), as float32 [N, M]."""
-    # Products of zeros and ones are exact in float32 up to 2**24 pixels.
-    one, other = first.flatten(1).float(), second.flatten(1).float()
-    shared = one @ other.T
-    union = one.sum(1)[:, None] + other.sum(1)[None] - shared
-    return (shared / union.clamp(min=1)).cpu().numpy()
 
 
 def associate(

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from courtside import masks as mask_tools
 from courtside.errors import DeviceError
 from courtside.sam3.association import (
     Match,
@@ -19,12 +18,11 @@ from courtside.sam3.association import (
     associate,
     judge,
     keep_apart,
-    overlaps,
     suppress,
     tidy,
 )
 from courtside.sam3.memory import Limits, Memory
-from courtside.sam3.network import Features, Network, Propagated, Proposals
+from courtside.sam3.network import Features, Network, Propagated, Proposals, detect_all, overlaps
 from courtside.sam3.speed import EXACT, Speed
 
 __all__ = ["Engine", "FrameMasks", "State", "full_size"]
@@ -138,7 +136,13 @@ class Engine:
         """Go on by one frame; its objects are added to the state's ``waiting``."""
         state, rules, tracks = self.state, self.rules, self.state.tracks
         features = self.network.features(pixels.to(self.network.device, self.network.dtype))
-        found, found_by = self._detect(features)
+        found, found_by = detect_all(
+            self.network,
+            features.embeddings,
+            self._prompts,
+            rules.score_threshold_detection,
+            rules.det_nms_thresh,
+        )
         scores = found.scores.float().cpu().numpy()
         follows = np.array([track.prompt for track in tracks], int)[None]
         same_prompt = (found_by[:, None] == follows) | (follows < 0)
@@ -175,25 +179,6 @@ class Engine:
             state.waiting = [frame.without(removed) for frame in state.waiting]
         for track in state.tracks:
             track.memory.prune(number, state.reverse, self.limits)
-
-    def _detect(self, features: Features) -> tuple[Proposals, np.ndarray]:
-        """The detections of all prompts, and the prompt of each."""
-        network = self.network
-        side, like = network.mask_side, {"dtype": network.dtype, "device": network.device}
-        kept, prompts = [(torch.zeros(0, side, side, **like), torch.zeros(0, **like))], []
-        for index, prompt in enumerate(self._prompts):
-            proposals = self.network.detect(features, prompt)
-            likely = proposals.scores > self.rules.score_threshold_detection
-            masks, scores = proposals.masks[likely], proposals.scores[likely]
-            if self.rules.det_nms_thresh > 0 and len(scores) > 1:
-                ious = overlaps(masks > 0, masks > 0)
-                best = mask_tools.nms(ious, scores.float().cpu().numpy(), self.rules.det_nms_thresh)
-                order = torch.from_numpy(np.sort(best)).to(masks.device)
-                masks, scores = masks[order], scores[order]
-            kept.append((masks, scores))
-            prompts += [index] * len(scores)
-        masks, scores = (torch.cat(column) for column in zip(*kept, strict=True))
-        return Proposals(masks, scores), np.array(prompts, int)
 
     def _is_asleep(self, track: Track, number: int) -> bool:
         return self._dormant is not None and track.unseen >= self._dormant and number not in track.given

@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch.nn.functional import interpolate
 from transformers.models.sam3.modeling_sam3 import Sam3VisionEncoderOutput
 from transformers.models.sam3_tracker_video import modeling_sam3_tracker_video as modeling
 
+from courtside import masks as mask_tools
 from courtside.sam3.memory import Recall
 
-__all__ = ["Features", "Network", "Prompt", "Propagated", "Proposals"]
+__all__ = ["Embeddings", "Features", "Network", "Prompt", "Propagated", "Proposals", "detect_all", "overlaps"]
 
 _ABSENT = -1024.0  # logit of every pixel where the tracker finds its object absent
 _MASK_SCALE, _MASK_BIAS = 20.0, -10.0  # a given mask as logits: -10 outside, 10 inside
@@ -28,6 +30,15 @@ class Prompt:
 
 
 @dataclass(frozen=True, slots=True)
+class Embeddings:
+    """One frame as the detector sees it: ``levels`` of its neck, from the backbone's ``picture``,
+    (1, C, g, g)."""
+
+    levels: Sam3VisionEncoderOutput
+    picture: torch.Tensor
+
+
+@dataclass(frozen=True, slots=True)
 class Features:
     """One frame as the layers see it.
 
@@ -37,7 +48,7 @@ class Features:
     projection: both are the same for all objects.
     """
 
-    embeddings: Any
+    embeddings: Embeddings
     fine: tuple[torch.Tensor, torch.Tensor]
     top: torch.Tensor
     queries: torch.Tensor
@@ -46,10 +57,16 @@ class Features:
 
 @dataclass(frozen=True, slots=True)
 class Proposals:
-    """What the detector proposes for one prompt: mask logits (N, h, w) and scores (N,) in [0, 1]."""
+    """What the detector proposes: mask logits (N, h, w), scores (N,) in [0, 1], and boxes (N, 4), two corners
+    each, as shares of the picture's width and height."""
 
     masks: torch.Tensor
     scores: torch.Tensor
+    boxes: torch.Tensor
+
+    def chosen(self, which: torch.Tensor) -> Proposals:
+        """Those that ``which`` names, by flags or by places."""
+        return Proposals(self.masks[which], self.scores[which], self.boxes[which])
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +120,9 @@ class Network:
         text = self.detector.get_text_features(input_ids=ids, attention_mask=mask, return_dict=True)
         return Prompt(text, mask)
 
-    def features(self, pixels: torch.Tensor) -> Features:
-        """The features of a frame, (3, side, side) in the model's number format."""
-        encoder, attention = self.detector.vision_encoder, self.tracker.memory_attention
+    def embed(self, pixels: torch.Tensor) -> Embeddings:
+        """What the detector needs of a frame, (3, side, side) in the model's number format."""
+        encoder = self.detector.vision_encoder
         hidden = encoder.backbone(pixels[None]).last_hidden_state
         picture = hidden.view(1, self.side, self.side, -1).permute(0, 3, 1, 2)
         # The coarsest level of both necks is read by nobody; the detector expects to drop it.
@@ -115,7 +132,12 @@ class Network:
             fpn_hidden_states=(*levels, levels[-1]),
             fpn_position_encoding=(*positions, positions[-1]),
         )
-        (first, second, top), positions = self._neck(self.model.tracker_neck, picture)
+        return Embeddings(embeddings, picture)
+
+    def features(self, pixels: torch.Tensor) -> Features:
+        """The features of a frame, (3, side, side) in the model's number format."""
+        embeddings, attention = self.embed(pixels), self.tracker.memory_attention
+        (first, second, top), positions = self._neck(self.model.tracker_neck, embeddings.picture)
         decoder = self.tracker.mask_decoder
         queries = top.flatten(2).transpose(1, 2) + 0.1 * positions[-1].flatten(2).transpose(1, 2)
         return Features(
@@ -136,13 +158,13 @@ class Network:
             positions.append(self._positions[key])
         return levels, positions
 
-    def detect(self, features: Features, prompt: Prompt) -> Proposals:
+    def detect(self, embeddings: Embeddings, prompt: Prompt) -> Proposals:
         """All that the detector proposes for ``prompt``, unfiltered."""
         found = self.detector(
-            vision_embeds=features.embeddings, text_embeds=prompt.text, attention_mask=prompt.attention_mask
+            vision_embeds=embeddings.levels, text_embeds=prompt.text, attention_mask=prompt.attention_mask
         )
         scores = found.pred_logits.sigmoid() * found.presence_logits.sigmoid()
-        return Proposals(found.pred_masks[0], scores[0])
+        return Proposals(found.pred_masks[0], scores[0], found.pred_boxes[0])
 
     def propagate(self, features: Features, recalls: Sequence[Recall]) -> Propagated:
         """Find objects with memories of one size in a new frame."""
@@ -304,6 +326,43 @@ class Network:
         """Mask logits (N, h, w) at the resolution of the model's input, (N, 1, side, side)."""
         size = (self.tracker.image_size, self.tracker.image_size)
         return interpolate(masks[:, None].float(), size=size, mode="bilinear").to(masks.dtype)
+
+
+def overlaps(first: torch.Tensor, second: torch.Tensor) -> np.ndarray:
+    """IoU of each pair of masks, bool (N, h, w) and (M, h, w), as float32 [N, M]."""
+    # Products of zeros and ones are exact in float32 up to 2**24 pixels.
+    one, other = first.flatten(1).float(), second.flatten(1).float()
+    shared = one @ other.T
+    union = one.sum(1)[:, None] + other.sum(1)[None] - shared
+    return (shared / union.clamp(min=1)).cpu().numpy()
+
+
+def detect_all(
+    network: Network,
+    embeddings: Embeddings,
+    prompts: Sequence[Prompt],
+    least_score: float,
+    nms_threshold: float,
+) -> tuple[Proposals, np.ndarray]:
+    """The detections of all prompts that score above ``least_score``, and the prompt of each, int [N].
+
+    Of two of one prompt whose masks overlap by more than ``nms_threshold`` (0 for never) the better stays.
+    """
+    side, like = network.mask_side, {"dtype": network.dtype, "device": network.device}
+    none = Proposals(*(torch.zeros(0, *shape, **like) for shape in ((side, side), (), (4,))))
+    kept, numbers = [none], []
+    for index, prompt in enumerate(prompts):
+        found = network.detect(embeddings, prompt)
+        found = found.chosen(found.scores > least_score)
+        if nms_threshold > 0 and len(found.scores) > 1:
+            inside = found.masks > 0
+            scores = found.scores.float().cpu().numpy()
+            best = mask_tools.nms(overlaps(inside, inside), scores, nms_threshold)
+            found = found.chosen(torch.from_numpy(np.sort(best)).to(found.masks.device))
+        kept.append(found)
+        numbers += [index] * len(found.scores)
+    columns = ([getattr(each, name) for each in kept] for name in ("masks", "scores", "boxes"))
+    return Proposals(*map(torch.cat, columns)), np.array(numbers, int)
 
 
 def _resize(masks: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

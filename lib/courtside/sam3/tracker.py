@@ -247,7 +247,7 @@ def check_texts(prompts: Sequence[str]) -> list[str]:
         raise SettingError(f"prompts must be a list of texts, not the single text {prompts!r}")
     texts = [str(prompt).strip() for prompt in prompts]
     if not texts:
-        raise SettingError('the tracker sam3 needs to know what to follow: --prompt "player in white"')
+        raise SettingError('SAM 3 needs to know what to follow: --prompt "player in white"')
     if "" in texts:
         raise SettingError('a prompt is empty: say what to follow, such as --prompt "player in white"')
     return texts
