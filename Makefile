@@ -5,6 +5,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 JOBS ?= 2
 DEMO := data/videos/demo
+RENDERER := $(addprefix lib/minicourt/,clip.py court.py palette.py people.py scene.py)
+SET ?= data/eval.toml
+# The default set's clips, <level>-<seed> each, are rendered; what a set of your own names is yours.
+EVAL := $(if $(filter data/eval.toml,$(SET)),$(shell sed -n 's|.*"\(videos/eval/[^"]*\)".*|data/\1/.rendered|p' data/eval.toml))
 
 # Set PYTHON to choose one: make setup PYTHON=/opt/python3.12/bin/python3
 PYTHON ?=
@@ -12,7 +16,7 @@ CANDIDATES := $(if $(PYTHON),$(PYTHON),python3.12 python3.11 python3 python)
 FITS := import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint train-tiny sportsmot bench lock clean
+.PHONY: help setup demo test lint eval compare train-tiny sportsmot bench lock clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -42,9 +46,23 @@ $(READY): requirements.lock pyproject.toml
 demo: setup $(DEMO)/.rendered ## Render a clip, track it, and print the path of the finished report
 	$(BIN)/courtside track $(DEMO)/video.mp4 --tracker bytetrack --detections $(DEMO)/det/det.txt --labels $(DEMO)
 
-$(DEMO)/.rendered: $(wildcard lib/minicourt/*.py) | $(READY)
+$(DEMO)/.rendered: $(RENDERER) | $(READY)
 	$(BIN)/python -m minicourt render --level game --seed 7 --frames 150 --out $(DEMO)
 	@touch $@
+
+# make eval SET=my.toml JOBS=2 OPTIONS=--markdown
+eval: setup $(EVAL) ## Track a labelled set in many ways: SET=its TOML file, JOBS=at most so many at once
+	$(BIN)/courtside eval "$(SET)" $(if $(filter-out file,$(origin JOBS)),--jobs $(JOBS)) $(OPTIONS)
+
+data/videos/eval/%/.rendered: $(RENDERER) | $(READY)
+	$(BIN)/python -m minicourt render --level $(word 1,$(subst -, ,$*)) --seed $(word 2,$(subst -, ,$*)) \
+		--frames 150 --out data/videos/eval/$*
+	@touch $@
+
+# make compare RUNS="reports/eval/sam3 reports/eval/bytetrack" OPTIONS='--fail-if "IDF1 < -0.01"'
+compare: setup ## Compare runs, or folders of runs, of the same clips: RUNS="A B"
+	@test -n "$(RUNS)" || { echo "Say what to compare: make compare RUNS=\"A B\"" >&2; exit 2; }
+	$(BIN)/courtside compare $(RUNS) $(OPTIONS)
 
 test: setup lint ## Check style, run all tests, and run every notebook
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
@@ -71,6 +89,6 @@ lock: setup ## Resolve requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
 		--custom-compile-command "make lock" --no-emit-index-url --output-file requirements.lock
 
-clean: ## Remove caches and the demo; your runs and .venv stay
-	rm -rf $(DEMO) reports/demo-bytetrack .pytest_cache .ruff_cache
+clean: ## Remove caches, the demo and the rendered set; your runs and .venv stay
+	rm -rf $(DEMO) data/videos/eval reports/demo-bytetrack .pytest_cache .ruff_cache
 	find lib tests benchmarks notebooks \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +

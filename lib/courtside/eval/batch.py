@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import queue
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -165,14 +166,11 @@ class _Board:
         self._frames = _count_frames(todo)
         self._tracked = dict.fromkeys(self._frames, 0)
         shown = progress and bool(todo)
-        self._jobs_bar = tqdm(total=len(todo), desc="jobs", unit="job", smoothing=0, disable=not shown)
-        self._frames_bar = tqdm(
-            total=sum(self._frames.values()),
-            desc="frames",
-            unit="frame",
-            smoothing=0,
-            disable=not shown,
-        )
+        # In a file, where a bar can't be drawn over, a line a minute is enough.
+        self._live = sys.stderr.isatty()
+        often = {"smoothing": 0, "disable": not shown, "mininterval": 0.1 if self._live else 60}
+        self._jobs_bar = tqdm(total=len(todo), desc="jobs", unit="job", **often)
+        self._frames_bar = tqdm(total=sum(self._frames.values()), desc="frames", unit="frame", **often)
         self._failed = 0
 
     def __enter__(self) -> _Board:
@@ -191,7 +189,8 @@ class _Board:
 
     def hear(self, event: Event | None) -> None:
         if event is None:
-            self._jobs_bar.refresh()
+            if self._live:
+                self._jobs_bar.refresh()
             return
         name = event.job.name
         record = self.records[name]
@@ -201,13 +200,13 @@ class _Board:
             record |= {"state": event.state, "why": event.why, "finished": watch.now()}
             self._failed += event.state == "failed"
             self._jobs_bar.update()
-            self._jobs_bar.set_postfix_str(f"{self._failed} failed" if self._failed else "")
+            self._jobs_bar.set_postfix_str(f"{self._failed} failed" if self._failed else "", refresh=False)
             if event.state == "failed":
                 self.say(f"failed: {name}: {event.why}")
         if event.state:
             self._keep()
         else:
-            self._frames_bar.set_postfix_str(f"{name}: {event.stage}")
+            self._frames_bar.set_postfix_str(f"{name}: {event.stage}", refresh=False)
         over = event.state in ("done", "failed")
         seen = self._frames[name] if over else max(event.frames, self._tracked[name])
         self._frames_bar.update(seen - self._tracked[name])
@@ -303,16 +302,12 @@ def memory_of(job: Job) -> float:
     size = sum(path.stat().st_size for path in weights)
     if not folder.is_dir():
         size = 3.4e9  # SAM 3 as it comes from the hub
-    return _JOB_BYTES + (2 * size if _loads_model(job) else 0)
-
-
-def _loads_model(job: Job) -> bool:
-    return job.settings.detections is None and job.settings.tracker != "labels"
+    return _JOB_BYTES + (2 * size if job.settings.uses_model else 0)
 
 
 def _gpus(jobs: Sequence[Job]) -> list[str]:
     """The CUDA GPUs to be shared out, where jobs leave it open which device they use."""
-    if not any(_loads_model(job) and job.settings.device in ("auto", "cuda") for job in jobs):
+    if not any(job.settings.uses_model and job.settings.device in ("auto", "cuda") for job in jobs):
         return []
     import torch
 

@@ -15,7 +15,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from courtside.report.colors import color_of, ink_on
 from courtside.report.overlay import clock
@@ -23,9 +23,11 @@ from courtside.report.overlay import clock
 __all__ = [
     "TRACKS_PER_PAGE",
     "count_per_frame",
+    "differences",
     "error_timeline",
     "id_timeline",
     "segments",
+    "speed_against_quality",
     "timeline_pages",
     "tracks_on_screen",
 ]
@@ -215,6 +217,62 @@ def error_timeline(events: pd.DataFrame, times_s: np.ndarray, *, narrow: bool = 
     axis.set_ylim(len(labels) - 0.45, -0.55)
     _title(axis, _worst_span(events, times_s), narrow, narrow_width=30)
     _time_axis([axis], times_s)
+    return figure
+
+
+def speed_against_quality(points: pd.DataFrame, metric: str, name: str, *, narrow: bool = False) -> Figure:
+    """How good each way to track is against how fast: right is faster (a log scale), up is better.
+
+    ``points``: columns ``tracker``, a label for each, ``frames_per_s`` and the ``metric``, called ``name``.
+    """
+    figure, (axis,) = _figure([2.9], narrow)
+    best = points.loc[points[metric].astype(float).idxmax()]
+    for place, row in enumerate(points.sort_values("frames_per_s").itertuples(), start=1):
+        x, y = row.frames_per_s, getattr(row, metric)
+        axis.plot(x, y, "o", color=color_of(place), markersize=8, mec="white", mew=1)
+        axis.annotate(
+            textwrap.shorten(row.tracker, 16 if narrow else 40, placeholder="…"),
+            (x, y), xytext=(0, 8), textcoords="offset points", ha="center", fontsize=9, color=_INK,
+        )  # fmt: skip
+    axis.set_xscale("log")
+    axis.xaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.xaxis.set_minor_formatter(NullFormatter())
+    axis.margins(x=0.18, y=0.22)
+    axis.grid(color=_GRID, linewidth=0.8)
+    axis.set_axisbelow(True)
+    axis.set_xlabel("frames a second, tracking alone", color=_QUIET, fontsize=9)
+    axis.set_ylabel(name, color=_QUIET)
+    _title(axis, f"{best['tracker']} has the best {name}; further right is faster", narrow)
+    return figure
+
+
+def differences(rows: pd.DataFrame, title: str, *, narrow: bool = False) -> Figure:
+    """Each metric's difference with its interval, a row each; what reaches over 0 may be noise.
+
+    ``rows``: columns ``name``, ``difference``, ``low``, ``high`` (NaN where there is no interval) and
+    ``better`` (1: higher is better, -1: lower is).
+    """
+    figure, (axis,) = _figure([max(_FEWEST_ROWS, len(rows)) * 0.34], narrow)
+    axis.axvline(0, color=_TRUTH, linewidth=1)
+    for place, row in enumerate(rows.itertuples()):
+        certain = row.low > 0 or row.high < 0
+        gain = row.difference * row.better > 0
+        color = _QUIET if not certain else "#1a7f4b" if gain else "#c2410c"
+        axis.plot([row.low, row.high], [place, place], color=color, linewidth=3, alpha=0.55)
+        axis.plot(row.difference, place, "o" if gain or not certain else "X", color=color, markersize=8)
+    axis.set_yticks(range(len(rows)), list(rows["name"]))
+    axis.set_ylim(len(rows) - 0.4, -0.6)
+    axis.margins(x=0.08)
+    axis.grid(axis="x", color=_GRID, linewidth=0.8)
+    axis.set_axisbelow(True)
+    said = (
+        "difference; line: 95 % interval"
+        if narrow
+        else "difference; a line is its 95 % interval, grey over 0"
+    )
+    axis.set_xlabel(said, color=_QUIET, fontsize=9)
+    _title(axis, title, narrow)
     return figure
 
 
