@@ -19,7 +19,7 @@ from minicourt.samples import LEVEL_MIX, RENDER_SIZE, TRAINING_SEEDS, covered_sh
 from minicourt.scene import FPS, Scene
 from minicourt.tiny import IMAGE, TARGET_GRID
 
-__all__ = ["Clip", "assemble", "clip_batches", "look", "random_clip"]
+__all__ = ["Clip", "assemble", "clip_batches", "look", "moments_at", "random_clip"]
 
 _SMALLEST = 14  # pixels of RENDER_SIZE: less than this is neither there nor away
 
@@ -146,16 +146,26 @@ def random_clip(rng: np.random.Generator, moments: int = 6, limit: int = 6) -> C
             return clip
 
 
-class _ClipMaker:
-    def __init__(self, clips: int, limit: int):
-        self.clips, self.limit = clips, limit
+def moments_at(step: int, steps: int) -> int:
+    """How long clips are at a step: short ones teach first what long ones take for granted, in less time.
 
-    def __call__(self, rng: np.random.Generator) -> list[Clip]:
-        return [random_clip(rng, limit=self.limit) for _ in range(self.clips)]
+    >>> [moments_at(step, 1000) for step in (0, 199, 200, 449, 450, 999)]
+    [3, 3, 4, 4, 6, 6]
+    """
+    return 3 if step < 0.2 * steps else 4 if step < 0.45 * steps else 6
+
+
+class _ClipMaker:
+    def __init__(self, clips: int, limit: int, steps: int):
+        self.clips, self.limit, self.steps = clips, limit, steps
+
+    def __call__(self, rng: np.random.Generator, step: int) -> list[Clip]:
+        moments = moments_at(step, self.steps)
+        return [random_clip(rng, moments, self.limit) for _ in range(self.clips)]
 
 
 def clip_batches(
     clips: int, limit: int, *, seed: int = 0, rank: int = 0, start: int = 0, steps: int = 1
 ) -> DataLoader:
-    """``clips`` clips a step, reproducible step by step."""
-    return stream(_ClipMaker(clips, limit), (seed, 2, rank), start, steps)
+    """``clips`` clips a step, reproducible step by step, longer towards the last of ``steps``."""
+    return stream(_ClipMaker(clips, limit, steps), (seed, 2, rank), start, steps)

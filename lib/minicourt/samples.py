@@ -166,7 +166,7 @@ def _detector_batch(rng: np.random.Generator, pictures: int, prompts: int) -> De
 
 
 class _Batches(IterableDataset):
-    """Yields ``make(rng)`` for each step from ``start``, with a generator that depends on the step alone."""
+    """Yields ``make(rng, step)`` for each step from ``start``, with numbers drawn that depend on it alone."""
 
     def __init__(self, make, seed: tuple[int, ...], start: int, steps: int):
         self.make, self.seed, self.start, self.steps = make, seed, start, steps
@@ -174,7 +174,7 @@ class _Batches(IterableDataset):
     def __iter__(self) -> Iterator:
         torch.set_num_threads(1)
         for step in range(self.start, self.steps):
-            yield self.make(np.random.default_rng([*self.seed, step]))
+            yield self.make(np.random.default_rng([*self.seed, step]), step)
 
 
 def stream(make, seed: tuple[int, ...], start: int, steps: int) -> DataLoader:
@@ -187,7 +187,7 @@ class _DetectorMaker:
     def __init__(self, pictures: int, prompts: int):
         self.pictures, self.prompts = pictures, prompts
 
-    def __call__(self, rng: np.random.Generator) -> DetectorBatch:
+    def __call__(self, rng: np.random.Generator, step: int) -> DetectorBatch:
         return _detector_batch(rng, self.pictures, self.prompts)
 
 
