@@ -571,6 +571,29 @@ def test_less_memory_means_smaller_batches_and_the_same_answers(model, monkeypat
     assert assert_same(ours, wanted) > 8
 
 
+def test_memories_leave_a_full_device_for_good(model, monkeypatch):
+    engine = Engine(model, prompts(), 16, batch=4)
+    by_engine(engine, moving_discs(3, 168)[:3])
+    gpu, moved, tried = torch.device("cuda"), [], []
+    bank = type(engine.state.tracks[0].memory)
+    monkeypatch.setattr(bank, "move_to", lambda self, device: moved.append((id(self), device.type)))
+    monkeypatch.setattr(engine, "network", SimpleNamespace(device=gpu))
+    monkeypatch.setattr(engine, "_home", gpu)
+
+    def work(part: list[int]) -> None:
+        tried.append(list(part))
+        if not moved:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    engine._in_batches(work, [0, 1, 2, 3], 7)
+    # Halved first; then, with one object at a time, the memories go, and all is done.
+    assert tried == [[0, 1, 2, 3], [0, 1], [0], [0], [1], [2], [3]]
+    assert moved == [(id(track.memory), "cpu") for track in engine.state.tracks]
+    # What is remembered later is brought there too.
+    engine._bring_home()
+    assert moved == 2 * [(id(track.memory), "cpu") for track in engine.state.tracks]
+
+
 def test_too_little_memory_for_one_object_is_one_sentence(model, monkeypatch):
     engine = Engine(model, prompts(), 16)
 

@@ -179,6 +179,7 @@ class Engine:
             state.waiting = [frame.without(removed) for frame in state.waiting]
         for track in state.tracks:
             track.memory.prune(number, state.reverse, self.limits)
+        self._bring_home()
 
     def _is_asleep(self, track: Track, number: int) -> bool:
         return self._dormant is not None and track.unseen >= self._dormant and number not in track.given
@@ -364,14 +365,15 @@ class Engine:
                         f"{self.network.device} ran out of memory in frame {number} with one object at a"
                         " time: use fewer prompts, or --device cpu"
                     ) from error
-                self._free()
+                self._bring_home()
+                if self.network.device.type == "cuda":
+                    torch.cuda.empty_cache()
 
-    def _free(self) -> None:
+    def _bring_home(self) -> None:
+        """Keep memories where they are to be kept: from the moment that the device was full, on the CPU."""
         if self._home != self.network.device:
             for track in self.state.tracks:
                 track.memory.move_to(self._home)
-        if self.network.device.type == "cuda":
-            torch.cuda.empty_cache()
 
 
 def full_size(shown: FrameMasks, height: int, width: int) -> tuple[list[int], np.ndarray]:
