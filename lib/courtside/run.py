@@ -150,7 +150,8 @@ class _Job:
     def hash(self, name: str) -> str | None:
         """What identifies the input ``name``: SHA-256, or the revision of a model from the hub.
 
-        ``name`` is video, detections, labels, roster or model. None where that input isn't used or there yet.
+        ``name`` is video, detections, labels, roster, model or reader_model. None where that input isn't used
+        or there yet.
         """
         settings = self.settings
         if getattr(settings, name) is None or (name == "model" and not settings.uses_model):
@@ -165,7 +166,7 @@ class _Job:
                 path = getattr(settings, name)
                 found = hash_files([path]) if path.is_file() else None
             else:
-                found = identify_model(settings.model)
+                found = identify_model(getattr(settings, name))
             if found is None:
                 return None
             self._hashes[key] = found
@@ -194,7 +195,7 @@ class _Job:
             own |= {"labels": self.hash("labels")} if settings.tracker == "labels" else {}
         elif stage == "read":
             own |= {name: getattr(settings, name) for name in ("reader", "reader_model", "merge")}
-            own |= {"roster": self.hash("roster")}
+            own |= {"roster": self.hash("roster"), "weights": self.hash("reader_model")}
         elif stage == "score":
             own |= {"labels": self.hash("labels"), "match": settings.match, "threshold": settings.threshold}
         own["upstream"] = [status[name]["fingerprint"] for name in UPSTREAM[stage]]

@@ -18,7 +18,8 @@ from safetensors.torch import load_file, save_file
 
 from courtside.device import Device
 from courtside.errors import ModelError
-from courtside.sam3.weights import fit, load, locate, memory_needed
+from courtside.hub import locate
+from courtside.sam3.weights import fit, load, memory_needed
 
 CPU = Device(torch.device("cpu"), torch.float32, "a test")
 GIB = 2**30
@@ -327,7 +328,7 @@ def test_a_hub_that_refuses_is_one_sentence(case, change, token, sentence, hub, 
 
 def test_no_network_waits_longer_each_time_and_then_gives_up(hub, monkeypatch):
     waits = []
-    monkeypatch.setattr("courtside.sam3.weights.time.sleep", waits.append)
+    monkeypatch.setattr("courtside.hub.time.sleep", waits.append)
     # Nothing listens on the reserved port 1.
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:1")
     with pytest.raises(ModelError, match="no network: club/model could not be downloaded in 5 attempts"):

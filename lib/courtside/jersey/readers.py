@@ -341,7 +341,7 @@ class SmolVlm:
         from transformers import AutoModelForImageTextToText, AutoProcessor
 
         from courtside.device import choose_device
-        from courtside.sam3.weights import locate
+        from courtside.hub import locate
 
         device = choose_device(self._wanted)
         folder = locate(self._source, kinds=_SMOLVLM_KINDS, instead="--reader rapidocr runs without")
