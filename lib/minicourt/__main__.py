@@ -35,6 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     export = commands.add_parser("export", help="write the trained model as a folder for from_pretrained")
     export.add_argument("training", metavar="DIR", help="the folder that train wrote to")
     export.add_argument("--out", required=True, metavar="MODEL")
+    export.add_argument("--figures", metavar="FILE", help="a table that evaluate printed, for the model card")
     measure = commands.add_parser("evaluate", help="measure a tiny SAM 3 on unseen rendered clips")
     measure.add_argument("--model", default="data/models/sam3-tiny", metavar="MODEL")
     measure.add_argument("--seeds", type=int, nargs="+", default=[901, 902])
@@ -73,7 +74,8 @@ def main(arguments: list[str] | None = None) -> int:
     if options.command == "export":
         from minicourt.train import export
 
-        print(export(options.training, options.out))
+        figures = Path(options.figures).read_text() if options.figures else None
+        print(export(options.training, options.out, figures))
         return 0
     if options.command == "evaluate":
         from minicourt.evaluate import describe, evaluate, table

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -143,8 +144,11 @@ def follower_figures(model: Sam3VideoModel, clips: int = 3, frames: int = 30) ->
         clip.images, clip.masks, clip.there = (x.to(device) for x in (clip.images, clip.masks, clip.there))
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type != "mps"):
             found = follow_clip(model, clip, np.random.default_rng(index), taught=0.0, start="mask")[2]
+            first = replace(
+                clip, images=clip.images[:1], masks=clip.masks[:1], there=clip.there[:1], frames=[0]
+            )
             for how, values in started.items():
-                log = follow_clip(model, clip, np.random.default_rng(index), taught=0.0, start=how)[1]
+                log = follow_clip(model, first, np.random.default_rng(index), taught=0.0, start=how)[1]
                 values.append(log[f"{how}_iou"])
         for t in range(1, frames):
             seen = clip.there[t] == 1

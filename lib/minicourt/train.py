@@ -23,6 +23,7 @@ import torch.distributed as dist
 from torch import nn
 from tqdm import tqdm
 
+from minicourt.card import CURVES, draw_curves, write_card
 from minicourt.clips import Clip, clip_batches
 from minicourt.detector import Helpers, detect, detector_loss, encode_pictures, read_prompts
 from minicourt.follower import follow_clip
@@ -356,21 +357,27 @@ class Trainer:
         """Add a line of held-out figures to ``<stage>-heldout.jsonl``."""
         if self.rank or self.stage.name == "see":
             return
+        draw_curves(self.folder, self.folder / CURVES)
         model = self.averaged()[0]
         figures = follower_figures(model) if self.stage.name == "follow" else detector_figures(model)
         with open(self.folder / f"{self.stage.name}-heldout.jsonl", "a") as file:
             file.write(json.dumps({"step": self.step} | figures) + "\n")
 
 
-def export(training: str | Path, out: str | Path) -> Path:
-    """Write the weights of the last stage trained in ``training`` as a model folder."""
+def export(training: str | Path, out: str | Path, figures: str | None = None) -> Path:
+    """Write the weights of the last stage trained in ``training`` as a model folder with its card.
+
+    ``figures`` is the table for the card, as Markdown.
+    """
     weights = [Path(training) / f"{name}-weights.pt" for name in STAGES]
     last = [path for path in weights if path.is_file()]
     if not last:
         raise FileNotFoundError(f"{training} holds no trained weights: run python -m minicourt train first")
     model = build()
     model.load_state_dict(torch.load(last[-1], map_location="cpu", weights_only=True)["model"])
-    return save(model, out)
+    save(model, out)
+    write_card(out, training, figures)
+    return Path(out)
 
 
 def _write(path: Path, state: dict) -> None:

@@ -7,6 +7,7 @@ import json
 import math
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -28,7 +29,7 @@ from minicourt.follower import draw_clicks, follow_clip, spoil
 from minicourt.samples import _detector_batch, view
 from minicourt.scene import Scene
 from minicourt.tiny import IMAGE, MASK_GRID, TARGET_GRID, build, save, start_tracker_neck
-from minicourt.train import STAGES, Trainer, learning_rate
+from minicourt.train import STAGES, Trainer, export, learning_rate
 
 
 @pytest.fixture(scope="module")
@@ -290,3 +291,23 @@ def test_a_saved_model_loads_without_our_code(tmp_path, model):
     assert len(processor.tokenizer("player").input_ids) == 3
     size = sum(path.stat().st_size for path in tmp_path.iterdir())
     assert size < 20_000_000
+
+
+def test_the_card_tells_the_recipe_and_shows_the_curves(tmp_path, model):
+    training, out = tmp_path / "training", tmp_path / "model"
+    training.mkdir()
+    weights = {"model": model.state_dict(), "helpers": {}, "step": 9}
+    torch.save(weights, training / "see-weights.pt")
+    about = {"name": "see", "steps": 50, "pictures": 4, "rate": 8e-4, "seed": 3, "device": "cpu"}
+    (training / "see.json").write_text(json.dumps(about | {"processes": 2, "torch": "9.9"}))
+    rows = [{"step": step, "s": 144.0, "dense": 30 / step, "color": 2.0} for step in (25, 50)]
+    (training / "see.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    export(training, out, "| all | is well |")
+    card = (out / "README.md").read_text()
+    assert "| see | 50 | 4 | 0.0008 | 2.0 h on 2 CPU process(es) |" in card
+    assert "seed 3, with torch 9.9" in card
+    assert "| all | is well |" in card
+    drawn = cv2.imread(str(out / "curves.png"))
+    assert drawn.shape[0] > 200
+    assert len(np.unique(drawn.reshape(-1, 3), axis=0)) > 20
+    assert Sam3VideoModel.from_pretrained(out).config.low_res_mask_size == model.config.low_res_mask_size
