@@ -105,9 +105,10 @@ class Run:
         )
 
     def session_fingerprint(self) -> str | None:
-        """A hash of all that was done in a session, which made these tracks; None where none was."""
-        log = self.session_path / "actions.jsonl"
-        return hash_files([log]) if log.is_file() else None
+        """A hash of what was done in a session or by hand, which made these tracks; None where nothing was."""
+        logs = [self.session_path / name for name in ("actions.jsonl", "edits.jsonl")]
+        logs = [log for log in logs if log.is_file()]
+        return hash_files(logs) if logs else None
 
     def settings(self) -> Settings:
         """The settings of the last :func:`execute` on this folder, wherever the folder is now."""

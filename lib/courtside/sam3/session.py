@@ -138,6 +138,11 @@ class Sam3Session:
         return self._actions.texts
 
     @property
+    def clicked(self) -> dict[int, Clicks]:
+        """What was clicked of each object that was, by id."""
+        return self._actions.clicked
+
+    @property
     def object_ids(self) -> list[int]:
         """All objects that are known, found by text or added by hand, ascending."""
         return sorted({*self._results.frames_of, *self._actions.clicked})
