@@ -105,7 +105,7 @@ class Run:
         )
 
     def session_fingerprint(self) -> str | None:
-        """A hash of what was done in a session or by hand, which made these tracks; None where nothing was."""
+        """A hash of what a session or a person did to make these tracks; None where neither did."""
         logs = [self.session_path / name for name in ("actions.jsonl", "edits.jsonl")]
         logs = [log for log in logs if log.is_file()]
         return hash_files(logs) if logs else None
