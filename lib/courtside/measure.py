@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from courtside.commands import add, add_quiet, print_rows
@@ -15,6 +16,7 @@ __all__ = ["add_parsers"]
 def add_parsers(parsers) -> None:
     """Add the commands of this module."""
     _add_eval(parsers)
+    _add_compare(parsers)
 
 
 def _add_eval(parsers) -> None:
@@ -93,3 +95,67 @@ def _eval(options: argparse.Namespace) -> int:
     if failed:
         print(f"courtside: {failed} of {len(jobs)} runs are not done; the table says why", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _add_compare(parsers) -> None:
+    parser = add(
+        parsers,
+        "compare",
+        "say what differs between runs, and how sure that is",
+        "Compare runs of the same clips, scored by the same labels: metrics beside each other with their\n"
+        "differences, over all clips and for each. RUN is a run folder or a folder of runs. The first is\n"
+        "what others are compared with; a single one is a folder of such folders. Intervals say what may be\n"
+        "chance. Exit code 1 means that a condition of --fail-if holds for the difference over all clips,\n"
+        "or that this is undefined.",
+        "  courtside compare reports/game-sam3 reports/game-bytetrack\n"
+        "  courtside compare reports/eval/bytetrack reports/eval/sam3 --out comparison.html\n"
+        '  courtside compare baseline reports/eval/sam3 --fail-if "IDF1 < -0.01" --fail-if "HOTA < -0.01"',
+    )
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders, or folders of runs")
+    parser.add_argument(
+        "--fail-if",
+        action="append",
+        default=[],
+        dest="conditions",
+        metavar="CONDITION",
+        help='fail where a difference is so, such as "IDF1 < -0.01"; may be given several times',
+    )
+    parser.add_argument(
+        "--out", metavar="FILE", help="write a page with the frames where they differ, by 03-compare-runs"
+    )
+    parser.set_defaults(command=_compare)
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from courtside.compare import compare, failing, find_sides
+    from courtside.report.comparison import metric_rows, write_comparison
+    from courtside.report.words import METRICS
+
+    if options.out and Path(options.out).suffix.lower() != ".html":
+        raise SettingError(f"--out {options.out} is no HTML file: name it {Path(options.out).stem}.html")
+    comparison = compare(find_sides(options.runs))
+    failures = failing(comparison, options.conditions)
+    for note in comparison.notes:
+        print(f"note: {note}")
+    for side, name in enumerate(comparison.names[1:], start=1):
+        clips = f"{len(comparison.clips)} clip{'s' * (len(comparison.clips) != 1)}"
+        print(f"{name} against {comparison.names[0]}, over {clips}:")
+        heads = ["metric", comparison.names[0], name, "difference", "95 % interval", "reads as"]
+        print_rows(heads, [_rounded(row) for row in metric_rows(comparison.combined(side))])
+        if len(comparison.clips) > 1:
+            table = comparison.per_clip(side)
+            table = table[table["metric"].isin(("idf1", "hota", "mota"))]
+            rows = [
+                _rounded((comparison.clips[row.clip].name, METRICS[row.metric][0], *row[3:]))
+                for row in table.itertuples()
+            ]
+            print_rows(["clip", "metric", comparison.names[0], name, "difference"], rows)
+    if options.out:
+        print(f"comparison: {write_comparison(options.runs, options.out)}")
+    for said in failures:
+        print(f"courtside: {said}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def _rounded(row: Sequence[object]) -> list[object]:
+    return [round(value, 4) if isinstance(value, float) else value for value in row]

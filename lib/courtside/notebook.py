@@ -12,12 +12,11 @@ from courtside.errors import RunError
 __all__ = ["find", "run"]
 
 
-def find() -> Path:
-    path = Path(__file__).resolve().parents[2] / "notebooks" / "02-track-video.ipynb"
+def find(name: str = "02-track-video") -> Path:
+    """The notebook called ``name``; RunError where Courtside isn't in its checkout."""
+    path = Path(__file__).resolve().parents[2] / "notebooks" / f"{name}.ipynb"
     if not path.is_file():
-        raise RunError(
-            f"the report's notebook {path} is missing: install Courtside from its checkout by make setup"
-        )
+        raise RunError(f"the notebook {path} is missing: install Courtside from its checkout by make setup")
     return path
 
 

@@ -248,19 +248,18 @@ def speed_against_quality(points: pd.DataFrame, metric: str, name: str, *, narro
 
 
 def differences(rows: pd.DataFrame, title: str, *, narrow: bool = False) -> Figure:
-    """Each metric's difference with its interval, a row each; what reaches over 0 may be noise.
+    """Each metric's difference with its interval, a row each; what is not sure is grey.
 
-    ``rows``: columns ``name``, ``difference``, ``low``, ``high`` (NaN where there is no interval) and
-    ``better`` (1: higher is better, -1: lower is).
+    ``rows``: columns ``name``, ``difference``, ``low``, ``high`` (NaN where there is no interval), ``sure``
+    (bool) and ``better`` (1: higher is better, -1: lower is).
     """
     figure, (axis,) = _figure([max(_FEWEST_ROWS, len(rows)) * 0.34], narrow)
     axis.axvline(0, color=_TRUTH, linewidth=1)
     for place, row in enumerate(rows.itertuples()):
-        certain = row.low > 0 or row.high < 0
         gain = row.difference * row.better > 0
-        color = _QUIET if not certain else "#1a7f4b" if gain else "#c2410c"
+        color = _QUIET if not row.sure else "#1a7f4b" if gain else "#c2410c"
         axis.plot([row.low, row.high], [place, place], color=color, linewidth=3, alpha=0.55)
-        axis.plot(row.difference, place, "o" if gain or not certain else "X", color=color, markersize=8)
+        axis.plot(row.difference, place, "o" if gain or not row.sure else "X", color=color, markersize=8)
     axis.set_yticks(range(len(rows)), list(rows["name"]))
     axis.set_ylim(len(rows) - 0.4, -0.6)
     axis.margins(x=0.08)
