@@ -30,7 +30,7 @@ BETTER = {
 }  # fmt: skip
 """The metrics that are compared, and whether more of them is better (1), worse (-1) or neither (0)."""
 
-_RESAMPLES = 2000
+_RESAMPLES = 1000
 _FEWEST_CLIPS = 6  # that a sign test could call sure: all alike by chance once in 2 ** 5
 _INTERVAL = (2.5, 97.5)
 _CONDITION = re.compile(r"\s*([A-Za-z][\w ]*?)\s*(<=|>=|<|>)\s*([-+]?(?:\d+\.?\d*|\.\d+))\s*")
@@ -63,7 +63,7 @@ class Comparison:
 
         ``second`` is the side's, ``difference`` second minus first. ``low`` and ``high`` bound the middle
         95 % of differences when clips are drawn again with replacement, both sides' runs on a clip together
-        (paired bootstrap, Efron 1979; 2,000 draws with a fixed seed, counts summed before metrics are made).
+        (paired bootstrap, Efron 1979; 1,000 draws with a fixed seed, counts summed before metrics are made).
         They are NaN for one clip, which says nothing of others, and for what is no sum of counts. ``sure``
         says that they leave 0 out and stand on 6 clips or more; of fewer, all differ alike too often.
         """

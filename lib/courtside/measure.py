@@ -91,10 +91,10 @@ def _eval(options: argparse.Namespace) -> int:
     else:
         print_rows(*shown_columns(table))
         print(f"summary: {page}")
-    failed = int((table.loc[table["run"].notna(), "state"] != "done").sum())
-    if failed:
-        print(f"courtside: {failed} of {len(jobs)} runs are not done; the table says why", file=sys.stderr)
-    return 1 if failed else 0
+    left = table[table["run"].notna() & (table["state"] != "done")]
+    for row in left.itertuples():
+        print(f"courtside: {row.run} is {row.state}: {row.why}", file=sys.stderr)
+    return 1 if len(left) else 0
 
 
 def _add_compare(parsers) -> None:

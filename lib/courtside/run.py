@@ -314,12 +314,12 @@ class _Job:
                 " propagation there, or choose another --out"
             )
         self._say(f"{name}: running")
-        self._tell(name, 0)
         later = [stage for stage in STAGES if name in UPSTREAM[stage]]
         running = {"state": "running", "started": watch.now(), "pid": os.getpid()}
         self._update(
             {name: record(running)} | {stage: record({"why": f"{name} runs anew"}) for stage in later}
         )
+        self._tell(name, 0)
         clock = time.monotonic()
         outcome: dict[str, Any] = {"state": "failed", "why": "interrupted"}
         try:

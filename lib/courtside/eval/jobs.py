@@ -111,11 +111,17 @@ def _clips(path: Path, content: Mapping[str, Any], base: Path) -> Iterator[dict[
             raise SettingError(f'{path}: the video {entry!r} is neither "PATH" nor {{video = "PATH"}}')
         _check_names(path, f"the video {table['video']}", table, _OWN)
         named = str(_below(base, table["video"]))
-        found = sorted(glob(named)) if any(sign in named for sign in "*?[") else [named]
+        found = (
+            sorted(filter(_may_be_video, glob(named))) if any(sign in named for sign in "*?[") else [named]
+        )
         if not found:
             raise SettingError(f"{path}: no video is called {table['video']}: correct it there")
         for video in map(Path, found):
             yield _clip(table, video, base)
+
+
+def _may_be_video(path: str) -> bool:
+    return Path(path).is_dir() or Path(path).suffix.lower() in (".mp4", ".mov")
 
 
 def _clip(table: Mapping[str, Any], video: Path, base: Path) -> dict[str, Any]:

@@ -84,12 +84,10 @@ def write_summary(table: pd.DataFrame, out: str | Path, title: str) -> Path:
 
 
 def shown_columns(table: pd.DataFrame) -> tuple[list[str], list[list[Any]]]:
-    """Headings and rows of the columns that a person reads first; a reason stands last, if there is any."""
+    """Headings and rows of the columns that a person reads first; why something failed is not among them."""
     names = dict(_SHOWN)
     if table["prompts"].nunique() > 1:
         names = {"clip": "clip", "tracker": "tracker", "prompts": "prompts"} | names
-    if table["why"].notna().any():
-        names["why"] = "why"
     values = table[list(names)].astype(object).where(table[list(names)].notna(), None)
     return list(names.values()), [[_rounded(value) for value in row] for row in values.to_numpy().tolist()]
 
@@ -173,8 +171,9 @@ def _page(table: pd.DataFrame, title: str) -> str:
         rows = [(_link(row.run), row.state, row.why or "") for row in failed.itertuples()]
         sections.append(("## What is not done, and why", blocks.table(("Run", "State", "Why"), rows)))
     if len(combined):
-        table_of = blocks.table(_heads(combined), _cells(combined), _PROTOCOL)
-        sections.append(("## Each way to track, over its clips", table_of))
+        table_of = blocks.table(_heads(combined), _cells(combined))
+        said = blocks.paragraph(_PROTOCOL, "quiet")
+        sections.append(("## Each way to track, over its clips", blocks.stack(table_of, said)))
     points = combined.dropna(subset=["frames_per_s", "idf1"])
     if len(points):
         draw = partial(speed_against_quality, points, "idf1", words.METRICS["idf1"][0])
@@ -202,15 +201,15 @@ def _cell(block: Any) -> Any:
 def _heads(table: pd.DataFrame, linked: bool = False) -> dict[str, str]:
     from courtside.report import words
 
-    heads = {"Run": "opens its report"} if linked else {"Clips": "", "Tracker": "", "Prompts": ""}
+    heads = {"Run": "opens its report"} if linked else {"Tracker": "", "Prompts": "", "Clips": ""}
     about = {words.METRICS[name][0]: words.METRICS[name][1] for name in _page_metrics(table)}
     return heads | about | {"Frames/s": "of tracking alone, on the machine that ran it"}
 
 
 def _page_metrics(table: pd.DataFrame) -> list[str]:
     names = [
-        "predicted_tracks", "true_objects", "fragments_per_object", "mota", "idf1", "hota", "assa",
-        "precision", "recall", "num_switches",
+        "idf1", "hota", "assa", "mota", "precision", "recall", "num_switches", "predicted_tracks",
+        "true_objects", "fragments_per_object",
     ]  # fmt: skip
     numbers = ["jersey_right", "jersey_wrong", "jersey_unknown"]
     return names + [name for name in numbers if table[name].notna().any()]
@@ -220,7 +219,8 @@ def _cells(table: pd.DataFrame, linked: bool = False) -> list[list[Any]]:
     names = [*_page_metrics(table), "frames_per_s"]
     rows = []
     for row in table.to_dict("records"):
-        first = [_link(row["run"], row["state"])] if linked else [row["clip"], row["tracker"], row["prompts"]]
+        first = [row["tracker"], row["prompts"] or None, row["clip"]]
+        first = [_link(row["run"], row["state"])] if linked else first
         rows.append(first + [_json_safe(row[name]) for name in names])
     return rows
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 from scipy.optimize import linear_sum_assignment
@@ -33,7 +34,7 @@ _COUNTS = (
     "num_switches", "num_fragmentations", "predicted_tracks", "jersey_right", "jersey_wrong",
     "jersey_unknown",
 )  # fmt: skip
-_CLIP_METRICS = ("idf1", "hota", "mota", "num_switches")
+_CLIP_METRICS = ("idf1", "hota", "num_switches")
 _IGNORED_SETTINGS = ("video", "out", "labels", "roster")
 
 
@@ -210,14 +211,14 @@ class ComparisonReport:
             names = ("Clip", "Who", "When", "First frame", "Frames", f"What {bad} did")
             caption = f"{good} is right and {bad} wrong, longest first"
             parts.append(
-                blocks.table(names, shown, caption)
+                blocks.table(names, shown, caption, kind="nowrap")
                 if shown
                 else blocks.note(f"{good} is nowhere right where {bad} is wrong.", "info")
             )
         return blocks.stack(*parts)
 
     def pictures(self, count: int = _PICTURES) -> Block:
-        """The longest disagreements of each kind: the middle of each, as each side has it."""
+        """The longest disagreements of each kind: the middle of each, as each side has it, pointed at."""
         parts = []
         for right, good in enumerate((self.first, self.second)):
             own = self.disagreements[self.disagreements["right"] == right].head(count)
@@ -325,6 +326,7 @@ class ComparisonReport:
             image = report.video.frame(number)
             here = next(overlay.rows_by_frame(report.detections, [number]))
             drawn = overlay.draw_tracks(image, here, long_side=max(image.shape[:2]), text_scale=1.2)
+            _point_at(drawn, box.loc[number].to_numpy(float))
             who, when = report._called(row.object_id), overlay.clock(report.video.times_s[number], 2)
             said = "right" if row.right == at else row.wrong
             clip = self.comparison.clips[row.clip].name
@@ -354,7 +356,7 @@ class ComparisonReport:
         few = " Fewer than 6 clips are too few to call any difference sure." if clips < 6 else ""
         return (
             "Intervals hold the middle 95 % of differences when clips are drawn again, with replacement and "
-            f"in pairs, 2,000 times; counts are summed before metrics are made.{few}"
+            f"in pairs, 1,000 times; counts are summed before metrics are made.{few}"
         )
 
 
@@ -370,6 +372,17 @@ def _judge(row: object) -> str:
     if np.isnan(row.low):
         return f"{reads} here"
     return reads if row.sure else f"{reads}, may be chance"
+
+
+def _point_at(image: np.ndarray, box: np.ndarray) -> None:
+    """Draw a pointer at the feet of a box, where no label hides it."""
+    size = max(8.0, 0.12 * (box[3] - box[1]))
+    tip = np.array([(box[0] + box[2]) / 2, box[3]])
+    corners = tip + size * np.array([[0, 0], [-0.7, 1], [0.7, 1]])
+    corners[:, 1] -= max(0.0, tip[1] + size - image.shape[0])
+    points = [np.round(corners).astype(np.int32)]
+    cv2.fillPoly(image, points, (255, 255, 255), cv2.LINE_AA)
+    cv2.polylines(image, points, True, (0, 0, 0), max(1, round(size / 12)), cv2.LINE_AA)
 
 
 def _around(image: np.ndarray, box: np.ndarray) -> np.ndarray:

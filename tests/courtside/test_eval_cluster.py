@@ -1,0 +1,121 @@
+"""Jobs on a real Ray on this machine: logical GPUs, failures, and a worker that is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from courtside.errors import SettingError
+from courtside.eval.batch import run_batch
+from courtside.eval.cluster import RayEngine
+from courtside.eval.jobs import Job
+from courtside.folder import Run
+from courtside.settings import Settings
+from courtside.video import VideoWriter
+
+ray = pytest.importorskip("ray", reason="needs Ray (the extra ray, which dev has)")
+
+# Ray leaves sockets and the processes it started to be collected.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore:.*:FutureWarning:ray"),
+]
+
+STAGES = ("track", "score")
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Ray with two logical GPUs."""
+    ray.init(
+        num_cpus=2, num_gpus=2, include_dashboard=False, log_to_driver=False, logging_level="error",
+        object_store_memory=80_000_000,
+    )  # fmt: skip
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("clip")
+    (folder / "gt").mkdir()
+    rows = []
+    with VideoWriter(folder / "video.mp4", 96, 64, 25) as writer:
+        for frame in range(2000):
+            x = 4 + frame % 60
+            image = np.full((64, 96, 3), 40, np.uint8)
+            image[20:44, x : x + 12] = 220
+            writer.write(image)
+            rows.append(f"{frame + 1},1,{x},20,12,24,1,1,1\n")
+    (folder / "gt" / "gt.txt").write_text("".join(rows))
+    (folder / "seqinfo.ini").write_text(
+        "[Sequence]\nname=clip\nframeRate=25\nseqLength=2000\nimWidth=96\nimHeight=64\n"
+    )
+    return folder
+
+
+def _job(clip: Path, out: Path, name: str, **changes) -> Job:
+    values = {"tracker": "labels", "labels": clip} | changes
+    return Job(name, "clip", name, Settings(clip / "video.mp4", out / name, **values))
+
+
+def test_jobs_run_fail_and_a_killed_worker_is_tried_once_more(cluster, clip, tmp_path):
+    jobs = [
+        _job(clip, tmp_path, "good"),
+        _job(clip, tmp_path, "killed"),
+        _job(clip, tmp_path, "broken", tracker="bytetrack", detections=clip / "nowhere.txt"),
+    ]
+    engine = RayEngine(jobs)
+    assert engine.about == "2 at once on 1 Ray machine, 1 GPUs and 1 cores each"
+    killed = []
+
+    class Killing:
+        about = engine.about
+
+        def run(self, jobs, stages):
+            for event in engine.run(jobs, stages):
+                yield event
+                if event and event.job.name == "killed" and event.stage and not killed:
+                    killed.append(_ray_worker_of(jobs[1].settings.out))
+                    os.kill(killed[0], signal.SIGKILL)
+
+    records = run_batch(jobs, tmp_path, Killing(), stages=STAGES, progress=False)
+    assert len(killed) == 1
+    assert {name: record["state"] for name, record in records.items()} == {
+        "good": "done",
+        "killed": "done",
+        "broken": "failed",
+    }
+    assert "nowhere.txt" in records["broken"]["why"]
+    assert Run(jobs[1].settings.out).scores()["metrics"]["idf1"] == 1
+
+
+def _ray_worker_of(out: Path) -> int:
+    """The process of Ray that a job's own process was started by."""
+    return psutil.Process(int((out / ".lock").read_text())).ppid()
+
+
+def test_a_worker_that_dies_twice_is_a_failure(cluster, clip, tmp_path):
+    job = _job(clip, tmp_path, "doomed")
+    engine = RayEngine([job])
+    deaths = 0
+    events = []
+    for event in engine.run([job], STAGES):
+        events.append(event)
+        if event and event.stage == "track" and not event.frames:
+            deaths += 1
+            os.kill(_ray_worker_of(job.settings.out), signal.SIGKILL)
+    assert deaths == 2
+    last = [event for event in events if event and event.state][-1]
+    assert (last.state, last.why.startswith("its Ray worker died twice (")) == ("failed", True)
+
+
+def test_more_gpus_than_a_machine_has_are_refused(cluster, clip, tmp_path):
+    with pytest.raises(SettingError, match=r"--gpus-per-job is 3, but the machine with most has 2: ask"):
+        RayEngine([_job(clip, tmp_path, "a")], gpus=3)
