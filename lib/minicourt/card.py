@@ -10,19 +10,18 @@ from minicourt.tiny import GRID, HIDDEN, IMAGE, MASK_GRID, QUERIES, VIT_LAYERS, 
 __all__ = ["CURVES", "draw_curves", "write_card"]
 
 CURVES = "curves.png"
+_FOUND = {
+    "mask_iou": "mask IoU",
+    "everyone_recall": "recall",
+    "everyone_precision": "precision",
+    "everyone_cut_f1": "F1 of boxes cut",
+}
 _PANELS = (
     ("see", "training loss", {"dense": "a person here, and its box", "color": "jersey colour"}),
     ("detect", "training loss", {"score": "score", "mask_dice": "mask Dice", "semantic_dice": "map Dice"}),
-    (
-        "detect-heldout",
-        "share",
-        {
-            "mask_iou": "mask IoU",
-            "everyone_recall": "recall",
-            "everyone_precision": "precision",
-            "everyone_cut_f1": "F1 of boxes cut",
-        },
-    ),
+    ("detect-heldout", "share", _FOUND),
+    ("draw", "training loss", {"mask_dice": "mask Dice", "semantic_dice": "map Dice", "shape": "shape"}),
+    ("draw-heldout", "share", _FOUND),
     ("follow", "training loss", {"dice": "mask Dice", "start_dice": "first mask Dice", "score": "there"}),
     (
         "follow-heldout",
@@ -49,11 +48,13 @@ def draw_curves(training: str | Path, out: str | Path) -> Path:
 
     panels = [(name, unit, lines, _read(Path(training) / f"{name}.jsonl")) for name, unit, lines in _PANELS]
     panels = [panel for panel in panels if panel[3]]
-    figure = Figure(figsize=(3.6 * max(1, len(panels)), 3.0), dpi=90, layout="constrained")
-    for place, (name, unit, lines, rows) in enumerate(panels, start=1):
-        axis = figure.add_subplot(1, len(panels), place)
+    columns = min(4, max(1, len(panels)))
+    rows = -(-max(1, len(panels)) // columns)
+    figure = Figure(figsize=(3.6 * columns, 3.0 * rows), dpi=90, layout="constrained")
+    for place, (name, unit, lines, told) in enumerate(panels, start=1):
+        axis = figure.add_subplot(rows, columns, place)
         for (key, label), ink in zip(lines.items(), _INKS, strict=False):
-            points = [(row["step"], row[key]) for row in rows if key in row]
+            points = [(row["step"], row[key]) for row in told if key in row]
             if points:
                 axis.plot(*zip(*points, strict=True), color=ink, label=label, linewidth=1.4)
         axis.set_title(name.replace("-heldout", ", unseen scenes"), fontsize=10)
@@ -75,7 +76,7 @@ def write_card(model: str | Path, training: str | Path, figures: str | None = No
     """
     model, training = Path(model), Path(training)
     stages = [json.loads(path.read_text()) for path in sorted(training.glob("*.json"))]
-    order = {"see": 0, "detect": 1, "follow": 2}
+    order = {"see": 0, "detect": 1, "draw": 2, "follow": 3}
     stages.sort(key=lambda stage: order[stage["name"]])
     names = ("name", "steps", "pictures", "rate")
     rows = "\n".join(
@@ -151,9 +152,9 @@ it stopped.
 {rows}
 
 `see` teaches picture and text encoders with dense helper heads; `detect` the whole detector and its
-masks; `follow` the memory tracker on the finished backbone, first on short clips, then on longer
-ones, with masks, clicks and boxes as starts. Muon for hidden matrices, AdamW for the rest, a
-running average of the weights is kept.
+masks; `draw` the same with most weight on masks; `follow` the memory tracker on the finished
+backbone, first on short clips, then on longer ones, with masks, clicks and boxes as starts. Muon
+for hidden matrices, AdamW for the rest, a running average of the weights is kept.
 
 ![Training curves]({curves})
 

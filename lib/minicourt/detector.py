@@ -19,7 +19,7 @@ from transformers import Sam3Model
 from transformers.models.sam3.modeling_sam3 import inverse_sigmoid
 
 from minicourt.samples import REFEREE_COLOR, DetectorBatch
-from minicourt.tiny import GRID, HIDDEN, MASK_GRID, TARGET_GRID, TYPICAL_BOX
+from minicourt.tiny import GRID, HIDDEN, MASK_GRID, TARGET_GRID, TYPICAL_BOX, VIT_WIDTH
 
 __all__ = [
     "DetectorOutput",
@@ -32,6 +32,8 @@ __all__ = [
     "mask_overlap",
 ]
 
+_FINE = TARGET_GRID // GRID  # target cells under a token, each way
+
 
 @dataclass(slots=True)
 class DetectorOutput:
@@ -40,7 +42,7 @@ class DetectorOutput:
     ``boxes`` (L, R, Q, 4) cxcywh in 0..1, ``logits`` (L, R, Q), ``presence`` (L, R); for the M rows in
     ``drawn``: ``masks`` (M, Q, G, G) logits, ``semantic`` (M, 1, G, G), ``pixels`` (M, C, G, G) and
     ``queries`` (M, Q, C). ``tokens`` (R, S, C) come from the encoder, ``features`` (B, C, S, S) from
-    the neck.
+    the neck, ``picture`` (B, V, S, S) from the backbone.
     """
 
     boxes: torch.Tensor
@@ -53,6 +55,7 @@ class DetectorOutput:
     queries: torch.Tensor
     tokens: torch.Tensor
     features: torch.Tensor
+    picture: torch.Tensor
 
 
 def normalise(images: torch.Tensor) -> torch.Tensor:
@@ -130,6 +133,7 @@ def detect(model: Sam3Model, images, token_ids, token_mask, drawn: torch.Tensor)
         queries=queries[-1][drawn].float(),
         tokens=encoded.last_hidden_state.float(),
         features=features.float(),
+        picture=tokens.float(),
     )
 
 
@@ -210,7 +214,9 @@ class Helpers(nn.Module):
     """Heads used only while training: they make features say early what the detector will need.
 
     ``dense`` asks each encoder token whether it lies on a wanted person, and for that person's box;
-    ``color`` asks each picture token for the jersey colour there, before any text;
+    ``color`` asks each picture token for the jersey colour there, before any text; ``shape`` asks each
+    token of the backbone which of the target cells that it covers lie on anyone, and which on whoever
+    covers most of it, since all masks are drawn from what these tokens know;
     ``pixel_box`` and ``query_box`` ask mask pixels and queries for the absolute box of their person, so
     that their product can tell people apart.
     """
@@ -222,6 +228,9 @@ class Helpers(nn.Module):
         )
         self.color = nn.Sequential(
             nn.LayerNorm(HIDDEN), nn.Linear(HIDDEN, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, REFEREE_COLOR + 1)
+        )
+        self.shape = nn.Sequential(
+            nn.LayerNorm(VIT_WIDTH), nn.Linear(VIT_WIDTH, 256), nn.GELU(), nn.Linear(256, 2 * _FINE**2)
         )
         self.pixel_box = nn.Conv2d(HIDDEN, 4, 1)
         self.query_box = nn.Linear(HIDDEN, 4)
@@ -282,6 +291,35 @@ class Helpers(nn.Module):
         loss = F.cross_entropy(logits, names)
         return loss, {"color": loss.item(), "color_right": (logits.argmax(1) == names).float().mean().item()}
 
+    def shape_loss(
+        self, picture: torch.Tensor, batch: DetectorBatch
+    ) -> tuple[torch.Tensor, dict[str, float]]:
+        """Cross-entropy of the cells under each token that lie on anyone and on its main person.
+
+        Tokens that no person touches count a tenth, and not for the person.
+        """
+        said = self.shape(picture.flatten(2).transpose(1, 2)).unflatten(2, (2, -1))
+        loss, log = said.sum() * 0, []
+        for tokens, masks in zip(said, batch.masks, strict=True):
+            if not len(masks):
+                loss = loss + 0.1 * F.softplus(tokens[:, 0]).mean()
+                continue
+            under = masks.unflatten(1, (GRID, _FINE)).unflatten(3, (GRID, _FINE))
+            under = under.permute(1, 3, 0, 2, 4).flatten(3).flatten(0, 1)
+            anyone = under.sum(1).clamp(max=1)
+            share, owner = under.mean(2).max(1)
+            own = under[torch.arange(len(under), device=under.device), owner]
+            touched = share > 0.02
+            weight = torch.where(touched, 1.0, 0.1)[:, None]
+            cross = F.binary_cross_entropy_with_logits(tokens[:, 0], anyone, reduction="none")
+            loss = loss + (cross * weight).sum() / (weight.sum() * anyone.shape[1])
+            if touched.any():
+                loss = loss + F.binary_cross_entropy_with_logits(tokens[touched, 1], own[touched])
+                overlap = mask_overlap(tokens[:, 0].flatten()[None] > 0, anyone.flatten()[None] > 0.5)
+                log.append(overlap.item())
+        loss = loss / len(said)
+        return loss, {"shape": loss.item(), "shape_iou": float(np.mean(log)) if log else 0.0}
+
     def place_loss(
         self, output: DetectorOutput, batch: DetectorBatch, match: Match, targets: torch.Tensor
     ) -> tuple[torch.Tensor, dict[str, float]]:
@@ -316,13 +354,18 @@ class Helpers(nn.Module):
 
 
 def detector_loss(
-    output: DetectorOutput, batch: DetectorBatch, helpers: Helpers, mask_weight: float = 1.0
+    output: DetectorOutput,
+    batch: DetectorBatch,
+    helpers: Helpers,
+    mask_weight: float = 1.0,
+    emphasis: float = 0.0,
 ) -> tuple[torch.Tensor, dict[str, float]]:
     """The sum of all losses, and each by name for the curves.
 
     Every decoder layer: Hungarian matching, cross-entropy of the score (negatives weighted by
     score^1.5), 5 L1 + 2 GIoU of the box, one-to-many boxes at half weight, presence. Drawn rows: mask
     cross-entropy and Dice for matched queries, one-to-one and one-to-many, and the semantic map.
+    With ``emphasis`` these weigh so much more, and the helper ``shape`` as much.
     """
     prompts = len(batch.wanted) // len(batch.images)
     layers = len(output.logits)
@@ -358,8 +401,12 @@ def detector_loss(
     dense, dense_log = helpers.dense_loss(output.tokens, batch)
     color, color_log = helpers.color_loss(output.features, batch)
     place, place_log = helpers.place_loss(output, batch, one, truth)
-    loss = loss + drawn_loss + 2 * dense + 3 * color + 6 * place
+    loss = loss + (1 + emphasis) * drawn_loss + 2 * dense + 3 * color + 6 * place
     log.update(drawn_log | dense_log | color_log | place_log)
+    if emphasis:
+        shape, shape_log = helpers.shape_loss(output.picture, batch)
+        loss = loss + emphasis * shape
+        log.update(shape_log)
     log["loss"] = loss.item()
     return loss, log
 

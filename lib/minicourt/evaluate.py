@@ -35,6 +35,15 @@ DEFAULT_CLIPS = tuple(
     (level, seed) for seed in (901, 902) for level in ("easy", "game", "crowd", "reentry", "lookalike")
 )
 EVERYONE, REFEREE, NOTHING = "basketball player", "referee", "dog"
+OTHER_WORDS = (
+    "the team in {}",
+    "guy wearing {}",
+    "{} jerseys",
+    "the {} team",
+    "kids in {}",
+    "players wearing {}",
+)
+_IN_COLOR = "player in {}"
 BASELINES = ("sam3-associate", "bytetrack", "botsort")
 
 
@@ -57,7 +66,7 @@ class Figures:
 def prompts_for(folder: Path) -> tuple[list[str], list[str]]:
     """The prompts to try on a clip, and those of them that fit nobody."""
     meaning = json.loads((folder / "prompts.json").read_text())
-    colors = [f"player in {name}" for name in (*JERSEY_NAMES, "dark", "light")]
+    colors = [_IN_COLOR.format(name) for name in (*JERSEY_NAMES, "dark", "light")]
     worn = [text for text in colors if meaning[text]]
     absent = [text for text in colors[: len(JERSEY_NAMES)] if not meaning[text]]
     seed = sum(folder.name.encode())
@@ -85,10 +94,16 @@ def _measure(model: str | Path, folder: Path, out: Path, level: str, seed: int) 
     texts, absent = prompts_for(folder)
     video = Video(folder / "video.mp4")
     labels = read_labels(folder, video)
-    settings = Settings(video=video.path, out=out, prompts=tuple(texts), model=str(model), labels=folder)
+    meant = next(text for text in texts if text.startswith(_IN_COLOR.format("")))
+    other = OTHER_WORDS[seed % len(OTHER_WORDS)].format(meant.rsplit(" ", 1)[1])
+    settings = Settings(video=video.path, out=out, prompts=(*texts, other), model=str(model), labels=folder)
     done = run.execute(settings, stages=("track", "score"), progress=False)
     detections = done.detections()
-    counts = {"sam3": _counts(detections, labels, video, texts)}
+    is_other = detections["prompt"] == other
+    counts = {"sam3": _counts(detections[~is_other], labels, video, texts)}
+    # The labels know the plain words only.
+    in_plain_words = detections[is_other].assign(prompt=meant)
+    counts["sam3"][other] = _counts(in_plain_words, labels, video, [meant])[meant]
     for name in BASELINES:
         tracked = _tracked(make_tracker(name, model=model), video)
         counts[name] = _counts(tracked, labels, video, [EVERYONE])
@@ -163,8 +178,11 @@ def table(figures: list[Figures]) -> dict[str, dict[str, float | None]]:
             row["tracks_per_player"] = total.predicted_tracks / max(1, total.true_objects)
             row["reentry_recovered"], row["reentry_total"] = _reentries(total)
             result[f"{EVERYONE}: {name}: {tracker}"] = row
+    colors = (*JERSEY_NAMES, "dark", "light")
+    others = {words.format(color) for words in OTHER_WORDS for color in colors}
     for name, chosen in (
-        ("player in a colour", lambda text: text.startswith("player in ")),
+        ("player in a colour", lambda text: text.startswith(_IN_COLOR.format(""))),
+        ("a team in other words", lambda text: text in others),
         (REFEREE, lambda text: text == REFEREE),
     ):
         total = _sum(figures, "sam3", chosen)

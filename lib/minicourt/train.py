@@ -1,9 +1,10 @@
 """Training from nothing to a checkpoint, in stages that can be killed and resumed at any step.
 
 ``see`` teaches the picture and text encoders with a dense head, ``detect`` the whole detector with its
-masks, ``follow`` the memory tracker on the finished detector. Step k of a stage uses the same samples
-whatever happened before it, so a resumed run goes on as if nothing had been. With ``torchrun`` several
-processes share each batch (on CPUs two single-thread processes beat two threads).
+masks, ``draw`` the same with most weight on masks, ``follow`` the memory tracker on the finished detector.
+Step k of a stage uses the same samples whatever happened before it, so a resumed run goes on as if
+nothing had been. With ``torchrun`` several processes share each batch (on CPUs two single-thread
+processes beat two threads).
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ LOG_EVERY = 25
 @dataclass(frozen=True, slots=True)
 class Stage:
     """``steps`` of ``pictures`` pictures (clips, for ``follow``) over all processes; ``rate`` is the peak
-    learning rate, reached after ``warmup`` steps and then lowered along a cosine to ``floor`` of it.
+    learning rate, reached after ``warmup`` steps and then lowered along a cosine to ``floor`` of it, at
+    ``horizon`` where that lies behind the last step. ``emphasis`` is that of
+    :func:`minicourt.detector.detector_loss`.
     """
 
     name: str
@@ -52,11 +55,14 @@ class Stage:
     warmup: int
     floor: float = 0.02
     clip: float = 4.0
+    horizon: int = 0
+    emphasis: float = 0.0
 
 
 STAGES = {
     "see": Stage("see", 500, 16, 3, 8e-4, 60, floor=0.3, clip=1.0),
-    "detect": Stage("detect", 5000, 8, 3, 5e-4, 100),
+    "detect": Stage("detect", 3804, 8, 3, 5e-4, 100, horizon=5000),
+    "draw": Stage("draw", 1600, 8, 3, 4e-4, 50, emphasis=3.0),
     "follow": Stage("follow", 3000, 2, 0, 6e-4, 100, clip=2.0),
 }
 
@@ -70,7 +76,7 @@ def learning_rate(stage: Stage, step: int) -> float:
     """
     if step < stage.warmup:
         return stage.rate * (step + 1) / stage.warmup
-    done = (step - stage.warmup) / max(1, stage.steps - stage.warmup)
+    done = (step - stage.warmup) / max(1, max(stage.steps, stage.horizon) - stage.warmup)
     return stage.rate * (stage.floor + (1 - stage.floor) * 0.5 * (1 + math.cos(math.pi * done)))
 
 
@@ -163,7 +169,7 @@ class Trainer:
                 "helpers.dense": self.helpers.dense,
                 "helpers.color": self.helpers.color,
             }
-        elif self.stage.name == "detect":
+        elif self.stage.name in ("detect", "draw"):
             parts = {name: part for name, part in detector.named_children() if name != "geometry_encoder"} | {
                 "helpers": self.helpers
             }
@@ -249,7 +255,9 @@ class Trainer:
                 batch.token_mask,
                 torch.tensor(drawn, device=self.device),
             )
-        return detector_loss(output, batch, self.helpers, mask_weight=min(1.0, 0.1 + self.step / 600))
+        # Masks begin with logits of hundreds: at full weight from the start they would drown all else.
+        mask_weight = 1.0 if self.stage.emphasis else min(1.0, 0.1 + self.step / 600)
+        return detector_loss(output, batch, self.helpers, mask_weight, self.stage.emphasis)
 
     def _follow_loss(self, clips: list[Clip]) -> tuple[torch.Tensor, dict[str, float]]:
         """Mean over the clips; what is remembered moves from the truth to the tracker's own finds."""

@@ -28,7 +28,7 @@ from minicourt.detector import (
 from minicourt.follower import draw_clicks, follow_clip, spoil
 from minicourt.samples import _detector_batch, view
 from minicourt.scene import Scene
-from minicourt.tiny import IMAGE, MASK_GRID, TARGET_GRID, build, save, start_tracker_neck
+from minicourt.tiny import GRID, IMAGE, MASK_GRID, TARGET_GRID, build, save, start_tracker_neck
 from minicourt.train import STAGES, Trainer, export, learning_rate
 
 
@@ -119,7 +119,7 @@ def test_gradients_reach_everything_that_should_learn(model, batch):
             if not parameter.any():
                 parameter.normal_(std=0.02)
     output = detect(model.detector_model, batch.images, batch.tokens, batch.token_mask, torch.tensor([0, 3]))
-    loss, log = detector_loss(output, batch, helpers)
+    loss, log = detector_loss(output, batch, helpers, emphasis=1.0)
     loss.backward()
     assert math.isfinite(log["loss"])
     still = {
@@ -131,6 +131,30 @@ def test_gradients_reach_everything_that_should_learn(model, batch):
     # The coarsest neck level, the last stage of the pixel decoder and the pooled text feed nothing.
     allowed = ("fpn_layers.3", "conv_layers.2", "norms.2", "text_encoder.text_projection")
     assert {name for name in still if not any(part in name for part in allowed)} == set()
+
+
+def test_shapes_under_tokens_are_those_of_the_masks(batch, monkeypatch):
+    helpers = Helpers()
+    fine, count = TARGET_GRID // GRID, len(batch.masks)
+    anyone = torch.stack([masks.sum(0).clamp(max=1) for masks in batch.masks])
+    said = torch.zeros(count, GRID * GRID, 2, fine * fine)
+    for token in range(GRID * GRID):
+        top, left = fine * (token // GRID), fine * (token % GRID)
+        under = anyone[:, top : top + fine, left : left + fine].flatten(1)
+        said[:, token, 0] = 40 * (under - 0.5)
+        for place, masks in enumerate(batch.masks):
+            here = masks[:, top : top + fine, left : left + fine].flatten(1)
+            if len(here) and here.mean(1).max() > 0.02:
+                said[place, token, 1] = 40 * (here[here.mean(1).argmax()] - 0.5)
+    given = iter([said.flatten(2), torch.zeros_like(said).flatten(2)])
+    monkeypatch.setattr(helpers.shape, "forward", lambda tokens: next(given))
+    picture = torch.zeros(count, 3, GRID, GRID)
+    (right, log), (blank, blank_log) = (helpers.shape_loss(picture, batch) for _ in range(2))
+    assert log["shape_iou"] > 0.99
+    # Half-covered cells are answered at a logit of 0 either way; whole ones are certain.
+    assert right < 0.5 * blank
+    assert blank == pytest.approx(2 * math.log(2), rel=1e-4)
+    assert blank_log["shape_iou"] == 0
 
 
 def test_following_reaches_everything_that_should_learn(model):
@@ -157,7 +181,7 @@ def test_following_reaches_everything_that_should_learn(model):
 def test_each_stage_trains_its_own_part_of_the_model(tmp_path):
     """What a stage trains, it must also be able to move: the tracker is no part of the detector."""
     trainers = {"see": Trainer(STAGES["see"], tmp_path)}
-    for before, name in (("see", "detect"), ("detect", "follow")):
+    for before, name in (("see", "detect"), ("detect", "draw"), ("draw", "follow")):
         trainers[before].save()
         trainers[name] = Trainer(STAGES[name], tmp_path)
     own = {name: {id(p) for p in trainer.trained.values()} for name, trainer in trainers.items()}
@@ -241,10 +265,13 @@ def test_a_mirrored_view_mirrors_its_labels():
 
 
 def test_rate_rises_then_falls():
-    stage = STAGES["detect"]
+    stage = STAGES["draw"]
     rates = [learning_rate(stage, step) for step in range(stage.steps)]
     assert np.argmax(rates) in (stage.warmup - 1, stage.warmup)
     assert rates[-1] == pytest.approx(stage.rate * stage.floor, rel=0.01)
+    # A stage may end where the next takes over, before its rate is down.
+    cut = replace(stage, steps=800, horizon=stage.steps)
+    assert [learning_rate(cut, step) for step in range(800)] == rates[:800]
 
 
 SHORT = replace(STAGES["see"], steps=30, pictures=2, prompts=2, warmup=5)
