@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Reads", "fill_players", "read_players", "read_track"]
 
-_FIRST, _MORE = 24, 20
+_AT_ONCE, _MOST_ROUNDS = 16, 3
+_SURE = 10.0  # nats between the two likeliest numbers: more crops would not change the answer
 _AGAIN_S = 0.6
 _MOST_EVIDENCE = 8
 
@@ -85,7 +86,10 @@ def read_players(
         total = sum(len(each.readings) for each in found.values())
         warnings.append(f"{failed.total()} of {total} crops could not be read by {reader.name} ({what})")
     noise = np.zeros((11, 11)) if reader is None else reader.noise
-    votes = {track: vote(each.readings, noise) for track, each in found.items()}
+    votes = {
+        track: vote(each.readings, noise, [torso.time_s for torso in each.torsos])
+        for track, each in found.items()
+    }
     colors = {track: each.colors for track, each in found.items()}
     together = co_visible(detections)
     teams = name_teams(find_teams({track: prompts[track] for track in found}, colors), colors, votes, roster)
@@ -105,22 +109,26 @@ def read_players(
 
 
 def read_track(reader: Reader, torsos: Sequence[Torso]) -> tuple[list[Torso], list[Reading]]:
-    """Read 24 of a track's torsos, and up to 20 more near those in which a number was seen.
+    """Read 16 of a track's torsos, and up to twice 16 more as long as they leave its number open.
 
     The first are the best, spread over the track's time. Players turn, so a number is often legible in a
-    few neighbouring frames only: those near the clearest readings are read too.
+    few neighbouring frames only: of those to come, the ones near the clearest readings are read first.
     """
-    read = _spread(torsos, _FIRST)
-    readings = dict(zip(read, read_each(reader, [torsos[i].image for i in read]), strict=True))
-    clear = {i: float(likelihood_ratios(one.digits, reader.noise).max()) for i, one in readings.items()}
-    wanted: dict[int, float] = {}
-    for i, torso in enumerate(torsos):
-        near = [clear[j] for j in readings if abs(torsos[j].time_s - torso.time_s) <= _AGAIN_S]
-        if i not in readings and near and max(near) > 2:
-            wanted[i] = max(near) * torso.quality
-    more = sorted(wanted, key=wanted.get, reverse=True)[:_MORE]
-    readings |= zip(more, read_each(reader, [torsos[i].image for i in more]), strict=True)
-    order = sorted(readings)
+    quality = np.array([torso.quality for torso in torsos])
+    times = np.array([torso.time_s for torso in torsos])
+    readings: dict[int, Reading] = {}
+    wanted = quality
+    for _ in range(_MOST_ROUNDS):
+        chosen = _spread(times, wanted, _AT_ONCE)
+        readings |= zip(chosen, read_each(reader, [torsos[i].image for i in chosen]), strict=True)
+        order = sorted(readings)
+        evidence = np.sort(vote([readings[i] for i in order], reader.noise, times[order]).evidence)
+        if len(order) == len(torsos) or evidence[-1] - evidence[-2] >= _SURE:
+            break
+        clear = np.array([likelihood_ratios(readings[i].digits, reader.noise).max() for i in order])
+        near = np.abs(times[:, None] - times[order]) <= _AGAIN_S
+        wanted = quality * np.where(near, clear, 0).max(axis=1).clip(min=1)
+        wanted[order] = -1
     return [torsos[i] for i in order], [readings[i] for i in order]
 
 
@@ -158,18 +166,18 @@ def fill_players(path: Path, players: pd.DataFrame) -> None:
                 writer.add_key_value_metadata({key: value})
 
 
-def _spread(torsos: Sequence[Torso], count: int) -> list[int]:
-    """``count`` good torsos' places: each one taken makes those near it in time less wanted."""
-    if len(torsos) <= count:
-        return list(range(len(torsos)))
-    times = np.array([torso.time_s for torso in torsos])
-    wanted = np.array([torso.quality for torso in torsos])
-    reach = max(0.04, float(times[-1] - times[0]) / 40)
+def _spread(times_s: np.ndarray, wanted: np.ndarray, count: int) -> list[int]:
+    """The places of up to ``count`` of the most ``wanted``: each one makes those near it in time less so.
+
+    Below 0 it is not wanted at all.
+    """
+    reach = max(0.04, float(np.ptp(times_s)) / 40) if len(times_s) else 0
+    wanted = wanted.copy()
     chosen: list[int] = []
-    for _ in range(count):
+    for _ in range(min(count, int((wanted >= 0).sum()))):
         best = int(np.argmax(wanted))
         chosen.append(best)
-        away = np.abs(times - times[best])
+        away = np.abs(times_s - times_s[best])
         wanted = wanted * np.where(away <= reach, 0.4, np.where(away <= 3 * reach, 0.75, 1.0))
         wanted[best] = -1
     return sorted(chosen)
