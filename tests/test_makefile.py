@@ -44,6 +44,7 @@ def test_make_alone_lists_every_target(repository):
         ("lock", ["uv pip compile pyproject.toml"]),
         ("bench", ["benchmarks/"]),
         ("sportsmot", ["courtside sportsmot"]),
+        ("eval", ["minicourt render --level easy --seed 901", 'courtside eval "data/eval.toml"']),
     ],
 )
 def test_targets_do_what_their_help_says(target, commands, repository):
@@ -53,6 +54,12 @@ def test_targets_do_what_their_help_says(target, commands, repository):
     assert -1 not in places, shown
     assert places == sorted(places)
     assert shown.find("-r requirements.lock") < places[0]
+
+
+def test_a_set_of_ones_own_renders_nothing(repository):
+    shown = _make(repository, "--dry-run", "--always-make", "eval", "SET=my.toml", "JOBS=3").stdout
+    assert 'courtside eval "my.toml" --jobs 3' in shown
+    assert "minicourt" not in shown
 
 
 def test_setup_without_a_fitting_python_says_what_to_install(repository, tmp_path):
@@ -92,7 +99,14 @@ def test_conda_takes_its_packages_from_the_lock(repository):
 
 def test_the_readme_has_a_line_for_each_command_and_notebook(repository):
     text = (repository / "README.md").read_text()
-    for name in ("make demo", "make test", "courtside track", "courtside score", "courtside report"):
+    for name in (
+        "make demo",
+        "make test",
+        "courtside track",
+        "courtside score",
+        "courtside report",
+        "make eval",
+    ):
         assert name in text
     notebooks = sorted(path.stem for path in (repository / "notebooks").glob("*.ipynb"))
     assert notebooks
