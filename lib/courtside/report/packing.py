@@ -11,19 +11,25 @@ import numpy as np
 
 from courtside.masks import run_lengths
 
-__all__ = ["pack", "pack_masks"]
+__all__ = ["gather", "pack", "pack_masks"]
 
 _KINDS = ("uint8", "uint16", "uint32", "int16", "int32", "float32")
 
 
 def pack(tree: dict[str, Any]) -> dict[str, Any]:
-    """``tree`` JSON-safe: each NumPy array in it becomes ``{"array": kind, "at": byte, "count": n}``.
+    """``tree`` JSON-safe as :func:`gather` makes it, with the bytes under ``block``: zlib, then base64."""
+    packed, block = gather(tree)
+    return packed | {"block": base64.b64encode(zlib.compress(block, 6)).decode()}
 
-    The bytes, little-endian and each array from a multiple of 4 on, are under ``block``: zlib, then base64.
-    Raises ValueError for a kind that the player has no array for.
 
-    >>> pack({"a": {"b": np.zeros(3, np.uint16)}})["a"]
-    {'b': {'array': 'uint16', 'at': 0, 'count': 3}}
+def gather(tree: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+    """``tree`` with each NumPy array as ``{"array": kind, "at": byte, "count": n}``, and the arrays' bytes.
+
+    These are little-endian, each array from a multiple of 4 on. Raises ValueError for a kind that the player
+    has no array for.
+
+    >>> gather({"a": {"b": np.zeros(3, np.uint16)}})
+    ({'a': {'b': {'array': 'uint16', 'at': 0, 'count': 3}}}, b'\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00')
     """
     parts: list[bytes] = []
     length = 0
@@ -42,8 +48,7 @@ def pack(tree: dict[str, Any]) -> dict[str, Any]:
         length += len(parts[-1])
         return entry
 
-    packed = replaced(tree)
-    return packed | {"block": base64.b64encode(zlib.compress(b"".join(parts), 6)).decode()}
+    return replaced(tree), b"".join(parts)
 
 
 def pack_masks(

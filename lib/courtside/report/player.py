@@ -53,12 +53,13 @@ _NOBODY, _NOT_ASKED = -1, -2
 _BYTES_PER_MASK = {640: 150, 480: 115, 320: 80}
 
 
-def script() -> str:
+def script(*more: str) -> str:
     """The player as one module without imports, which exports ``Player``, ``VideoSource`` and ``unpack``.
 
-    Its parts share one scope, so no two may declare one name at their top.
+    Its parts share one scope, so no two may declare one name at their top. ``more`` are sources of modules
+    that import from the player's, and join them.
     """
-    parts = [_EXPORT.sub("", _IMPORT.sub("", _read(f"{name}.js"))) for name in MODULES]
+    parts = [_EXPORT.sub("", _IMPORT.sub("", text)) for text in (*(_read(f"{n}.js") for n in MODULES), *more)]
     return "\n".join([*parts, "export { Player, VideoSource, mount, mountAll, unpack };\n"])
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from tqdm import tqdm
 
 from courtside.video import Video, VideoWriter
 
-__all__ = ["PROXY_SIDE", "Proxy", "fit_proxy", "fit_size", "small"]
+__all__ = ["PROXY_SIDE", "Proxy", "fit_proxy", "fit_size", "small", "write_proxy"]
 
 PROXY_SIDE = 640
 """Pixels of a proxy's long side; a smaller video keeps its size."""
@@ -48,6 +49,16 @@ def small(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     if size == image.shape[1::-1]:
         return image
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+
+
+def write_proxy(video: Video, path: str | Path, *, progress: bool = True) -> Path:
+    """Write the small copy of ``video`` to ``path``, with a progress bar; returns ``path``."""
+    size = fit_size(video.width, video.height, PROXY_SIDE)
+    frames = tqdm(video.frames(), "small copy", video.frame_count, unit="frame", disable=not progress)
+    with VideoWriter(path, *size, video.fps) as writer:
+        for frame in frames:
+            writer.write(small(frame.image, size))
+    return Path(path)
 
 
 def fit_proxy(path: str | Path, *, max_seconds: float = 300.0, max_bytes: int = 7_000_000) -> Proxy:

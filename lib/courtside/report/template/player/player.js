@@ -23,14 +23,15 @@ const KEYS = [
  * A player inside `root`.
  *
  * `data` is what `unpack` gives; `source` shows its pictures (a `VideoSource`, or anything with its members),
- * and `another()` makes a second such source for the crops. Events, with `detail`: `seek` {frame}; `select`
- * {layer, who, id} or null; `row` {row}; `point` {frame, x, y, shift} for a click into the picture, in pixels
- * of the clip.
+ * and `another()` makes a second such source for the crops. `aside`, an element, takes the place of the table
+ * of rows. Events, with `detail`: `seek` {frame}; `select` {layer, who, id} or null; `row` {row}; `point`
+ * {frame, x, y, shift} for a click into the picture, in pixels of the clip; preventing that keeps it from
+ * choosing anybody.
  */
 export class Player extends EventTarget {
-  constructor(root, data, source, another) {
+  constructor(root, data, source, another, aside = null) {
     super();
-    Object.assign(this, { root, source, another, frame: 0, speed: 1, chosen: null, shown: null });
+    Object.assign(this, { root, source, another, aside, frame: 0, speed: 1, chosen: null, shown: null });
     source.onframe = (frame) => this.#show(frame);
     source.onstate = () => this.#tellState();
     this.watcher = new ResizeObserver(() => this.#resize());
@@ -124,6 +125,22 @@ export class Player extends EventTarget {
     this.#draw();
   }
 
+  /** Where in the picture a mouse or touch is, [x, y] in pixels of the clip. */
+  pointOf({ clientX, clientY }) {
+    const box = this.canvas.getBoundingClientRect();
+    const along = (at, start, length, pixels) => ((at - start) / length) * pixels;
+    return [
+      along(clientX, box.left, box.width, this.clip.width),
+      along(clientY, box.top, box.height, this.clip.height),
+    ];
+  }
+
+  /** The id of whoever of a layer is at a point of the frame that is shown, or null. */
+  idAt(x, y, layer = "tracks") {
+    const found = hit(this.clip, this.frame, x, y, { [layer]: true });
+    return found && this.clip.layers[layer].ids[found.who];
+  }
+
   close() {
     this.watcher.disconnect();
     this.source.close();
@@ -169,7 +186,7 @@ export class Player extends EventTarget {
       this.#keys(),
     );
     const left = make("div", { class: "cp-main" }, this.stage, this.slider, bar, this.timeline.root);
-    const right = make("div", { class: "cp-side" }, this.moments?.root, this.table.root);
+    const right = make("div", { class: "cp-side" }, ...(this.aside ? [this.aside] : [this.moments?.root, this.table.root]));
     // Jupyter would take the same keys for its own.
     const onkeydown = (event) => this.#key(event);
     const attributes = { class: "cp", tabindex: -1, "data-lm-suppress-shortcuts": "true", onkeydown };
@@ -239,10 +256,8 @@ export class Player extends EventTarget {
   }
 
   #click(event) {
-    const box = this.canvas.getBoundingClientRect();
-    const x = ((event.clientX - box.left) / box.width) * this.clip.width;
-    const y = ((event.clientY - box.top) / box.height) * this.clip.height;
-    this.#emit("point", { frame: this.frame, x, y, shift: event.shiftKey });
+    const [x, y] = this.pointOf(event);
+    if (!this.#emit("point", { frame: this.frame, x, y, shift: event.shiftKey })) return;
     const found = hit(this.clip, this.frame, x, y, this.shown);
     if (found || this.chosen) this.select(found);
   }
@@ -283,6 +298,6 @@ export class Player extends EventTarget {
   }
 
   #emit(name, detail) {
-    this.dispatchEvent(new CustomEvent(name, { detail }));
+    return this.dispatchEvent(new CustomEvent(name, { detail, cancelable: true }));
   }
 }

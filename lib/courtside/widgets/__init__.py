@@ -1,0 +1,7 @@
+"""Widgets for notebooks: the player, the prompt explorer, and the labeller."""
+
+from courtside.widgets.explorer import ExplorerWidget
+from courtside.widgets.labeller import LabelWidget
+from courtside.widgets.live import PlayerWidget
+
+__all__ = ["ExplorerWidget", "LabelWidget", "PlayerWidget"]
