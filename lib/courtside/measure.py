@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from courtside.commands import add, add_quiet, print_rows
@@ -72,12 +73,11 @@ def _eval(options: argparse.Namespace) -> int:
         states = [(job.name, "done" if is_finished(job.settings, known=known) else "to do") for job in jobs]
         print_rows(["run", "state"], states)
         return 0
+    engine = partial(LocalEngine, most=options.jobs)
     if options.engine == "ray":
         from courtside.eval.cluster import RayEngine
 
-        engine = RayEngine(jobs, options.jobs, address=options.address, gpus=options.gpus_per_job)
-    else:
-        engine = LocalEngine(jobs, options.jobs)
+        engine = partial(RayEngine, most=options.jobs, address=options.address, gpus=options.gpus_per_job)
     try:
         records = run_batch(jobs, out, engine, progress=not options.quiet)
     except KeyboardInterrupt:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -130,7 +131,7 @@ def test_only_what_is_missing_failed_or_changed_is_done(clips, tmp_path, capfd):
     jobs = read_set(path, out)
 
     def done() -> tuple[dict, dict]:
-        records = run_batch(jobs, out, LocalEngine(jobs, 2), stages=STAGES)
+        records = run_batch(jobs, out, partial(LocalEngine, most=2), stages=STAGES)
         status = {job.name: job.settings.out / watch.STATUS for job in jobs}
         return records, {
             name: path.stat().st_mtime_ns if path.exists() else 0 for name, path in status.items()
@@ -203,7 +204,7 @@ class _InterruptedEngine(LocalEngine):
 
 def test_ctrl_c_keeps_what_there_is_and_leaves_nothing_running(job, tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        run_batch([job], tmp_path / "out", _InterruptedEngine([job]), stages=STAGES, progress=False)
+        run_batch([job], tmp_path / "out", _InterruptedEngine, stages=STAGES, progress=False)
     assert read_records(tmp_path / "out")["labels/clip"]["why"] == "interrupted"
     assert not watch.is_held(job.settings.out)
     assert Run(job.settings.out).status()["track"]["state"] in ("failed", "done")
@@ -238,7 +239,7 @@ def test_two_batches_in_one_folder_are_one_too_many(tmp_path, clips):
         watch.locked(tmp_path),
         pytest.raises(RunError, match=r"another batch works in .* \(process \d+\): wait for it, or choose"),
     ):
-        run_batch([job], tmp_path, LocalEngine([job]), progress=False)
+        run_batch([job], tmp_path, LocalEngine, progress=False)
 
 
 def test_the_command_runs_notebooks_and_ends_with_a_table(clips, tmp_path, capsys):

@@ -8,7 +8,7 @@ import os
 import queue
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -57,16 +57,17 @@ class Engine(Protocol):
 def run_batch(
     jobs: Sequence[Job],
     out: str | Path,
-    engine: Engine,
+    engine: Callable[[Sequence[Job]], Engine],
     *,
     stages: Sequence[str] = STAGES,
     progress: bool = True,
 ) -> dict[str, dict[str, Any]]:
     """Do the jobs that are missing, failed before, or changed; returns the records of all by name.
 
-    A job whose stages are all done, of the same inputs, weights, settings and code, is left as it is. The
-    records are kept in ``RECORDS`` in the folder ``out``. Ctrl-C interrupts what runs, and comes through;
-    the next call goes on from there. Raises :class:`RunError` where another batch works in ``out``.
+    A job whose stages are all done, of the same inputs, weights, settings and code, is left as it is.
+    ``engine`` makes what runs the others, and is asked only where there are any. The records are kept in
+    ``RECORDS`` in the folder ``out``. Ctrl-C interrupts what runs, and comes through; the next call goes on
+    from there. Raises :class:`RunError` where another batch works in ``out``, and what ``engine`` raises.
     """
     out = absolute(out)
     try:
@@ -103,7 +104,11 @@ def order_of(job: Job, stages: Sequence[str]) -> dict[str, Any]:
 
 
 def _run(
-    jobs: Sequence[Job], out: Path, engine: Engine, stages: Sequence[str], progress: bool
+    jobs: Sequence[Job],
+    out: Path,
+    make_engine: Callable[[Sequence[Job]], Engine],
+    stages: Sequence[str],
+    progress: bool,
 ) -> dict[str, dict[str, Any]]:
     known: dict[tuple[str, ...], str] = {}
     checked = tqdm(jobs, desc="looking what is done", unit="job", disable=not progress, leave=False)
@@ -120,6 +125,7 @@ def _run(
     with _Board(out, records, todo, progress) as board:
         if not todo:
             return records
+        engine = make_engine(todo)
         board.say(f"{len(todo)} of {len(jobs)} jobs to do, {engine.about}")
         with contextlib.closing(engine.run(todo, stages)) as events:
             try:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from courtside.errors import SettingError
+from courtside.errors import RunError, SettingError
 from courtside.eval.batch import Event, order_of
 from courtside.eval.jobs import Job
 from courtside.eval.worker import follow, thread_limits
@@ -27,7 +27,8 @@ class RayEngine:
     of the cores; ``most`` bounds how many run at once. Videos, weights and run folders must have the same
     paths on all machines. A job whose worker dies is tried once more, on another machine where there is one.
 
-    Raises :class:`SettingError` where Ray is missing or unreachable, or no machine has that many GPUs.
+    Raises :class:`SettingError` where Ray is missing or unreachable, or no machine has that many GPUs, and
+    :class:`RunError` where it doesn't start.
     """
 
     def __init__(
@@ -45,7 +46,12 @@ class RayEngine:
             own = {} if address else {"include_dashboard": False}
             try:
                 ray.init(address=address, **quiet, **own)
-            except (ConnectionError, ValueError, RuntimeError) as error:
+            except Exception as error:
+                # Ray raises plain Exceptions too, such as when its start takes over 30 s on a busy machine.
+                if address is None:
+                    raise RunError(
+                        f"Ray did not start on this machine ({_said(error)}): try again"
+                    ) from error
                 raise SettingError(
                     f"there is no Ray cluster at {address} ({_said(error)}): start one by ray start --head,"
                     " or leave --address out"
