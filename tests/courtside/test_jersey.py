@@ -128,7 +128,7 @@ VOTES = {
     "one number again and again": ([reading(_28=0.4)] * 4, "28"),
     "parts do not erode the whole": ([reading(_25=0.4)] * 3 + [reading(_2=0.5)] * 6, "25"),
     "a single digit stays one": ([reading(_7=0.6)] * 6, "7"),
-    "so does a 1, which much looks like": ([reading(_1=0.6)] * 8, "1"),
+    "so does a 1, which much looks like": ([reading(_1=0.8)] * 8, "1"),
     "0 is not 00": ([reading(_0=0.6)] * 6, "0"),
     "00 is not 0": ([reading(_00=0.5)] * 4 + [reading(_0=0.4)] * 2, "00"),
     "another player in front": ([reading(_28=0.5)] * 5 + [reading(_3=0.9)] * 2, "28"),
