@@ -1,10 +1,10 @@
 """Training from nothing to a checkpoint, in stages that can be killed and resumed at any step.
 
 ``see`` teaches the picture and text encoders with a dense head, ``detect`` the whole detector with its
-masks, ``draw`` the same with most weight on masks, ``follow`` the memory tracker on the finished detector.
-Step k of a stage uses the same samples whatever happened before it, so a resumed run goes on as if
-nothing had been. With ``torchrun`` several processes share each batch (on CPUs two single-thread
-processes beat two threads).
+masks, ``follow`` the memory tracker on the finished detector; between them ``draw`` may train the detector
+further with most weight on masks. Step k of a stage uses the same samples whatever happened before it, so a
+resumed run goes on as if nothing had been. With ``torchrun`` several processes share each batch (on CPUs
+two single-thread processes beat two threads).
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ STAGES = {
     "see": Stage("see", 500, 16, 3, 8e-4, 60, floor=0.3, clip=1.0),
     "detect": Stage("detect", 3804, 8, 3, 5e-4, 100, horizon=5000),
     "draw": Stage("draw", 1600, 8, 3, 4e-4, 50, emphasis=3.0),
-    "follow": Stage("follow", 3000, 2, 0, 6e-4, 100, clip=2.0),
+    "follow": Stage("follow", 2400, 2, 0, 6e-4, 100, clip=2.0),
 }
 
 
@@ -144,13 +144,15 @@ class Trainer:
     # -- state ----------------------------------------------------------------------------------
 
     def _load_previous(self) -> None:
-        names = list(STAGES)
-        at = names.index(self.stage.name)
-        if at == 0:
+        earlier = list(STAGES)[: list(STAGES).index(self.stage.name)]
+        if not earlier:
             return
-        path = self.folder / f"{names[at - 1]}-weights.pt"
-        if not path.is_file():
-            raise FileNotFoundError(f"{path} is missing: train the stage {names[at - 1]!r} first")
+        # ``draw`` may be left out.
+        needed = earlier[-1:] if earlier[-1] != "draw" else earlier[-2:]
+        there = [self.folder / f"{name}-weights.pt" for name in needed]
+        path = next((path for path in reversed(there) if path.is_file()), None)
+        if path is None:
+            raise FileNotFoundError(f"{there[0]} is missing: train the stage {needed[0]!r} first")
         state = torch.load(path, map_location="cpu", weights_only=True)
         self.model.load_state_dict(state["model"])
         self.helpers.load_state_dict(state["helpers"], strict=False)
