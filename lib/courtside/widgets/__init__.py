@@ -2,6 +2,6 @@
 
 from courtside.widgets.explorer import ExplorerWidget
 from courtside.widgets.labeller import LabelWidget
-from courtside.widgets.live import PlayerWidget
+from courtside.widgets.live import PlayerWidget, compared
 
-__all__ = ["ExplorerWidget", "LabelWidget", "PlayerWidget"]
+__all__ = ["ExplorerWidget", "LabelWidget", "PlayerWidget", "compared"]
