@@ -178,6 +178,18 @@ def test_masks_are_packed_once_and_as_reports_have_them():
     assert _Masks(160, 90).packed([None]) is None
 
 
+def test_tracks_with_and_without_masks_are_shown_again(widget, clip):
+    widget.labels.draw(3, (5, 5, 30, 60))
+    run = widget.labels.correct(widget.labels.folder.parent / "run")
+    with LabelSet(clip / "video.mp4", widget.labels.folder.parent / "again", start=run) as labels:
+        again = LabelWidget(labels, progress=False)
+        assert _clip(again)["layers"]["tracks"]["masks"]["starts"][-1] > 0
+        assert again.state["scores"] is None
+        labels.draw(4, (5, 5, 30, 60))
+        again.refresh()
+        assert labels.draft.rows["mask_rle"].iloc[-1] is None
+
+
 # The explorer, and the player
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from courtside.errors import SettingError
 
-__all__ = ["COLUMNS", "OPERATIONS", "Draft", "Person", "empty_rows"]
+__all__ = ["COLUMNS", "OPERATIONS", "Draft", "Person", "empty_rows", "settled"]
 
 COLUMNS = {
     "frame": "int64",
@@ -111,6 +111,13 @@ class Draft:
 def empty_rows() -> pd.DataFrame:
     """No rows, with :data:`COLUMNS`."""
     return pd.DataFrame({name: pd.Series([], dtype=kind) for name, kind in COLUMNS.items()})
+
+
+def settled(rows: pd.DataFrame) -> pd.DataFrame:
+    """``rows`` with :data:`COLUMNS` alone and of their types, a mask that is missing as None."""
+    masks = rows["mask_rle"].astype(object)
+    rows = rows.assign(mask_rle=masks.where(masks.notna(), None))
+    return rows[list(COLUMNS)].astype(COLUMNS).reset_index(drop=True)
 
 
 def _span(draft: Draft, object_id: int, first: int | None, last: int | None) -> pd.Series:
@@ -306,7 +313,7 @@ def _joined(draft: Draft, more: pd.DataFrame, object_id: int) -> Draft:
         "confidence": 1.0, "mask_rle": None, "ignored": False, "visibility": np.nan, "deleted": False,
     }  # fmt: skip
     more = more.assign(object_id=object_id, **{k: v for k, v in usual.items() if k not in more})
-    more = more[list(COLUMNS)].astype(COLUMNS)
+    more = settled(more)
     rows = pd.concat([draft.rows, more], ignore_index=True) if len(draft.rows) else more
     return replace(draft, rows=rows)
 

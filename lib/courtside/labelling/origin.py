@@ -13,7 +13,7 @@ import pandas as pd
 from courtside.errors import LabelsError
 from courtside.files import whole
 from courtside.folder import Run
-from courtside.labelling.identities import COLUMNS, Draft, Person, empty_rows
+from courtside.labelling.identities import Draft, Person, empty_rows, settled
 from courtside.video import Video
 from courtside.watch import write_json
 
@@ -64,7 +64,7 @@ def read(folder: Path, video: Video, sha256: str) -> tuple[Draft, dict[str, Any]
                 f"{folder.parent} holds labels of another video ({held['name']}, {held['frame_count']}"
                 f" frames, not {video.path}): choose another folder"
             )
-        rows = pd.read_parquet(folder / _TRACKS).astype(COLUMNS)
+        rows = settled(pd.read_parquet(folder / _TRACKS))
         people = {int(one): Person(**_tupled(said)) for one, said in facts["people"].items()}
         labelled = np.zeros(video.frame_count, bool)
         labelled[facts["labelled"]] = True
@@ -97,7 +97,7 @@ def _of_run(run: Run, video: Video, sha256: str) -> Draft:
                 people[int(one)] = Person(None, *said, prompts=prompts)
     texts = [*run.settings().prompts, *table["prompt"].dropna().unique()]
     labelled = np.zeros(video.frame_count, bool)
-    return Draft(_columns(rows), labelled, people, tuple(dict.fromkeys(texts)))
+    return Draft(settled(rows), labelled, people, tuple(dict.fromkeys(texts)))
 
 
 def _of_labels(path: Path, video: Video) -> Draft:
@@ -116,13 +116,7 @@ def _of_labels(path: Path, video: Video) -> Draft:
             people[one] = Person(person.name, person.team, person.jersey_number, (*person.prompts, prompt))
     labelled = np.zeros(video.frame_count, bool)
     labelled[labels.labelled_frames] = True
-    return Draft(_columns(rows), labelled, people, tuple(labels.prompts or ()))
-
-
-def _columns(rows: pd.DataFrame) -> pd.DataFrame:
-    masks = rows["mask_rle"].astype(object)
-    rows = rows.assign(mask_rle=masks.where(masks.notna(), None))
-    return rows[list(COLUMNS)].astype(COLUMNS).reset_index(drop=True)
+    return Draft(settled(rows), labelled, people, tuple(labels.prompts or ()))
 
 
 def _tupled(said: dict[str, Any]) -> dict[str, Any]:
