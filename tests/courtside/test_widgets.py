@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from courtside.device import choose_device
+from courtside.errors import SettingError
 from courtside.explore import PromptExplorer
+from courtside.folder import Run
 from courtside.labelling import LabelSet
 from courtside.masks import encode_rle
 from courtside.report.packing import pack_masks
@@ -222,6 +225,22 @@ def test_a_run_that_can_not_be_is_refused_before_it_starts(explorer):
     widget._receive(widget, {"do": "ask", "frame": 0, "prompt": "w" * 40, "re": 2}, [])
     assert "needs to know what to follow" in heard[0]["error"]
     assert "is too long: it makes 42 tokens" in heard[1]["error"]
+
+
+def test_a_run_is_started_followed_and_stopped(explorer, random_sam3, tmp_path, monkeypatch):
+    monkeypatch.setattr(explorer, "_source", str(random_sam3))
+    widget = ExplorerWidget(explorer, ["a"], out=tmp_path / "run")
+    assert widget.handle({"do": "track"})[0]["said"].endswith("run")
+    with pytest.raises(SettingError, match="a run is under way"):
+        widget.track()
+    deadline = time.monotonic() + 300
+    while not (tmp_path / "run" / "config.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert Run(tmp_path / "run").settings().prompts == ("a",)
+    widget.stop()
+    while "done" not in widget.run and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert widget.run["said"].startswith(("The run stopped: ", "Done: "))
 
 
 def test_the_player_gives_its_clip(widget):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import subprocess
 import sys
 import threading
@@ -110,7 +111,7 @@ class ExplorerWidget(Panel):
     def stop(self) -> None:
         """Stop the run that is under way; the same command goes on from there."""
         if self._process is not None and self._process.poll() is None:
-            self._process.terminate()
+            self._process.send_signal(signal.SIGINT)
 
     def _watch(self, run: Run, process: subprocess.Popen) -> None:
         """Say how the run goes until it ends."""
@@ -121,7 +122,7 @@ class ExplorerWidget(Panel):
         while process.poll() is None:
             with contextlib.suppress(CourtsideError):
                 states = ", ".join(f"{stage} {one['state']}" for stage, one in run.status().items())
-                if states and self.run.get("said") != states:
+                if states:
                     self.run = {"said": f"{run.folder}: {states}."}
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(1.0)

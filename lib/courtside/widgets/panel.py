@@ -109,7 +109,7 @@ class Panel(anywidget.AnyWidget):
         return (
             f'<div class="courtside-last courtside-last-{self.view}"><p>No kernel runs behind this widget. It'
             f" was left as follows on {watch.now()}; run the cell above to go on from there.</p>"
-            f"<p>{html.escape(said)}</p>{image}</div>"
+            f"<p>{html.escape(said).replace(chr(10), '<br>')}</p>{image}</div>"
         )
 
 

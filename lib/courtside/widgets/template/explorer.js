@@ -16,7 +16,6 @@ class Explorer {
     this.shown = hideLastState(model.get("view"));
     this.answers = new Map();
     this.pictures = new Map();
-    this.failed = new Map();
     this.asking = false;
     this.#build(el);
     this.fresh = () => this.#update();
@@ -85,7 +84,7 @@ class Explorer {
     const prompt = text.trim().replace(/\s+/g, " ");
     if (!prompt) return;
     this.typed.value = "";
-    this.failed.delete(prompt);
+    this.tell("");
     const prompts = this.model.get("prompts");
     if (!prompts.includes(prompt)) this.set("prompts", [...prompts, prompt]);
     else this.#update();
@@ -120,7 +119,7 @@ class Explorer {
   #wanted() {
     const [frame, prompts] = [this.model.get("frame"), this.model.get("prompts")];
     if (!this.pictures.has(frame)) return { do: "picture", frame };
-    const known = (at, prompt) => this.answers.has(`${at} ${prompt}`) || this.failed.has(prompt);
+    const known = (at, prompt) => this.answers.has(`${at} ${prompt}`);
     for (const at of [frame, ...this.model.get("facts").sampled]) {
       for (const prompt of prompts) if (!known(at, prompt)) return { do: "ask", frame: at, prompt };
     }
@@ -130,7 +129,7 @@ class Explorer {
   async #ask() {
     if (this.asking) return;
     this.asking = true;
-    for (let wish = this.#wanted(); wish && this.root.isConnected !== null; wish = this.#wanted()) {
+    for (let wish = this.#wanted(); wish; wish = this.#wanted()) {
       try {
         const { content, bytes } = await this.link.ask(wish);
         if (wish.do === "picture") {
@@ -140,7 +139,9 @@ class Explorer {
       } catch (error) {
         this.tell(error.message, true);
         if (wish.do === "picture") break;
-        this.failed.set(wish.prompt, error.message);
+        // Back to where it can be corrected.
+        this.typed.value ||= wish.prompt;
+        this.remove(wish.prompt);
       }
       this.#draw();
     }
@@ -178,10 +179,9 @@ class Explorer {
   #paint(panel, picture, answer, threshold, place) {
     const canvas = panel.querySelector("canvas");
     const said = panel.querySelector(".ce-count");
-    const why = this.failed.get(panel.dataset.prompt);
     const sure = answer ? [...answer.scores].filter((score) => score >= threshold) : [];
     const mean = sure.reduce((sum, score) => sum + score, 0) / sure.length;
-    said.textContent = why ?? (answer ? `${sure.length} found${sure.length ? `, mean score ${mean.toFixed(2)}` : ""}` : "\u2026");
+    said.textContent = this.#count(answer, sure, mean);
     panel.dataset.found = answer ? String(sure.length) : "";
     canvas.setAttribute("aria-label", `${panel.dataset.prompt}: ${said.textContent}`);
     if (!picture) return;
@@ -210,6 +210,11 @@ class Explorer {
     });
   }
 
+  #count(answer, sure, mean) {
+    if (!answer) return "\u2026";
+    return sure.length ? `${sure.length} found, mean score ${mean.toFixed(2)}` : "0 found";
+  }
+
   #drawStrip(prompts, threshold) {
     const { sampled, times_s } = this.model.get("facts");
     const head = sampled.map((frame) => make("th", { scope: "col" }, clock(times_s[frame], 1)));
@@ -217,7 +222,7 @@ class Explorer {
       const answer = this.answers.get(`${frame} ${prompt}`);
       const sure = answer ? [...answer.scores].filter((score) => score >= threshold) : [];
       const mean = sure.length ? sure.reduce((sum, score) => sum + score, 0) / sure.length : 0;
-      const said = answer ? `${sure.length} found${sure.length ? `, mean score ${mean.toFixed(2)}` : ""}` : "not asked yet";
+      const said = this.#count(answer, sure, mean);
       const bar = make("i", { style: `height: ${Math.round(100 * mean)}%` });
       const go = make(
         "button",

@@ -349,6 +349,8 @@ class Labeller {
     this.facts.textContent = state.facts ?? "";
     const chip = (each) =>
       make("span", { class: "cp-chip", style: `background: ${each.color}; color: ${each.ink}` }, String(each.id));
+    // Keys go on working after a click into the list.
+    const focused = this.people.contains(document.activeElement) ? document.activeElement.dataset.id : null;
     this.people.replaceChildren(
       ...(state.people ?? []).map((each) =>
         make(
@@ -365,6 +367,7 @@ class Labeller {
         ),
       ),
     );
+    if (focused) this.people.querySelector(`[data-id="${focused}"]`)?.focus({ preventScroll: true });
     const restore = (id) =>
       make(
         "button",
