@@ -62,7 +62,7 @@ def ids_by_frame(tracked) -> list[list[int]]:
 @pytest.mark.parametrize(
     ("case", "options", "sentence"),
     [
-        ("unknown", {"name": "deepsort"}, "unknown tracker 'deepsort': use one of sam3, sam3-associate, byte"),
+        ("unknown", {"name": "deepsort"}, "unknown tracker 'deepsort': use one of sam3, sam3-associate"),
         ("unknown setting", {"threshold": 1}, "the tracker bytetrack has no setting 'threshold': it has"),
         ("a setting of ours", {"frame_rate": 30}, "the tracker bytetrack has no setting 'frame_rate'"),
         ("out of range", {"track_activation_threshold": 1.5}, "needs a number from 0 to 1 as track_activat"),
