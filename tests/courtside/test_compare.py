@@ -44,6 +44,13 @@ def _write_clip(folder: Path) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def _few_draws(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only tests about intervals need a thousand draws."""
+    if "interval" not in request.node.name and "noise" not in request.node.name:
+        monkeypatch.setattr("courtside.compare._RESAMPLES", 20)
+
+
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _write_clip(tmp_path_factory.mktemp("clip") / "squares")
