@@ -15,7 +15,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from trackers.eval import evaluate_mot_sequence
 
-from courtside import cli
+from courtside import cli, commands
 from courtside.errors import RunError, SettingError
 from courtside.exports import FORMATS, default_path, export_tracks, keyframes
 from courtside.labels import read_labels
@@ -258,4 +258,4 @@ def test_the_command(run, tmp_path, capsys):
 
 
 def test_the_formats_of_the_command_are_those_there_are():
-    assert tuple(FORMATS) == cli.FORMATS
+    assert tuple(FORMATS) == commands.FORMATS

@@ -62,10 +62,7 @@ def test_enlarging_keeps_a_flat_map_flat():
 
 
 def _output(boxes: torch.Tensor, logits: torch.Tensor) -> DetectorOutput:
-    nothing = torch.zeros(0)
-    return DetectorOutput(
-        boxes, logits, nothing, nothing, nothing, nothing, nothing, nothing, nothing, nothing
-    )
+    return DetectorOutput(boxes, logits, *[torch.zeros(0)] * 9)
 
 
 def test_matching_finds_the_cheapest_assignment():
