@@ -18,7 +18,7 @@ from courtside.errors import CourtsideError, RunError, SettingError
 from courtside.folder import Run
 from courtside.scoring import METRICS, Counts, Scores, combine
 from courtside.scoring.counts import metrics_of
-from courtside.settings import absolute
+from courtside.settings import absolute, clip_name
 
 __all__ = ["BETTER", "Clip", "Comparison", "compare", "failing", "find_sides"]
 
@@ -242,16 +242,13 @@ def _read(run: Run) -> tuple[_Scored, str, str]:
     run.require("track")
     config, content = run.config(), run.scores()
     video = config["inputs"]["video"]
-    path = Path(video["path"])
-    name = path.parent.name if path.stem in ("video", "img1") and path.parent.name else path.stem
+    name = clip_name(video["path"])
     if content is None:
         raise RunError(f"{run.folder} was not scored: courtside score {run.folder} --labels DIR")
     if content["metrics"]["true_objects"] is None:
         raise RunError(f"the labels of {run.folder} do not say whom its prompts mean")
-    track = run.status()["track"]
-    pace = track.get("frames") / track["seconds"] if track.get("frames") and track["seconds"] else None
     prompts = "; ".join(sorted(config["settings"]["prompts"]))
-    return _Scored(run, name, Scores.from_json(content), pace), video["sha256"], prompts
+    return _Scored(run, name, Scores.from_json(content), run.tracked_per_s()), video["sha256"], prompts
 
 
 def _named(one: _Scored, key: tuple[str, ...]) -> str:

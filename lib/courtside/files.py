@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from courtside.errors import RunError
+from courtside.errors import DiskFullError, RunError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,6 +29,7 @@ __all__ = [
     "hash_files",
     "identify_model",
     "is_disk_full",
+    "naming_disk_full",
     "read_note",
     "read_table",
     "row_frame",
@@ -96,6 +97,17 @@ def is_disk_full(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+@contextlib.contextmanager
+def naming_disk_full(sentence: str) -> Iterator[None]:
+    """Where the block fails for a full disk, says "the disk is full: " and ``sentence`` instead."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, DiskFullError) or not is_disk_full(error):
+            raise
+        raise DiskFullError(f"the disk is full: {sentence}") from error
 
 
 def read_table(path: Path, schema: pa.DataFrameSchema) -> pd.DataFrame:

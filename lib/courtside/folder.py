@@ -68,6 +68,12 @@ class Run:
             stages = watch.read_status(self.folder)
             return {name: record(stages.get(name, {})) for name in STAGES}
 
+    def tracked_per_s(self) -> float | None:
+        """Frames tracked per second of wall time; None where nothing was tracked yet."""
+        track = self.status()["track"]
+        frames, seconds = track.get("frames"), track["seconds"]
+        return frames / seconds if frames and seconds else None
+
     def config(self) -> dict[str, Any]:
         """What ``config.json`` holds: settings, tracker, device and why, versions, hashes of the inputs."""
         if not self.config_path.is_file():

@@ -13,17 +13,18 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from courtside import notebook, watch
-from courtside.errors import CourtsideError, DiskFullError, RunError, SettingError
+from courtside.errors import CourtsideError, RunError, SettingError
 from courtside.files import (
     hash_code,
     hash_files,
     identify_model,
-    is_disk_full,
+    naming_disk_full,
     read_note,
     whole,
 )
@@ -462,17 +463,11 @@ class _Job:
         with self._naming_disk_full(watch.STATUS):
             watch.write_json(self.run.status_path, {"stages": self.run.status() | records})
 
-    @contextlib.contextmanager
-    def _naming_disk_full(self, what: str) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:
-            if isinstance(error, DiskFullError) or not is_disk_full(error):
-                raise
-            raise DiskFullError(
-                f"the disk is full: {what} could not be written to {self.run.folder}; free some space "
-                "and run the same command again (finished stages are kept)"
-            ) from error
+    def _naming_disk_full(self, what: str) -> AbstractContextManager[None]:
+        return naming_disk_full(
+            f"{what} could not be written to {self.run.folder}; free some space and run the same command "
+            "again (finished stages are kept)"
+        )
 
 
 @contextlib.contextmanager

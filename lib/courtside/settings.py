@@ -10,7 +10,7 @@ from typing import Any
 
 from courtside.errors import SettingError
 
-__all__ = ["DEFAULT_MODEL", "READERS", "Settings", "absolute", "default_folder"]
+__all__ = ["DEFAULT_MODEL", "READERS", "Settings", "absolute", "clip_name", "default_folder"]
 
 DEFAULT_MODEL = "facebook/sam3"
 
@@ -97,9 +97,17 @@ def default_folder(video: str | Path, tracker: str) -> Path:
     >>> default_folder("clips/final/video.mp4", "sam3").as_posix()
     'reports/final-sam3'
     """
-    path = absolute(video)
-    name = path.parent.name if path.stem in ("video", "img1") else path.stem
-    return Path("reports") / f"{name or 'video'}-{tracker}"
+    return Path("reports") / f"{clip_name(absolute(video))}-{tracker}"
+
+
+def clip_name(video: str | Path) -> str:
+    """What to call a clip: its file's stem; ``video.mp4`` and ``img1`` go by their folder.
+
+    >>> clip_name("clips/final/video.mp4"), clip_name("clips/game-7.mov"), clip_name("/video.mp4")
+    ('final', 'game-7', 'video')
+    """
+    path = Path(video)
+    return (path.parent.name if path.stem in ("video", "img1") else "") or path.stem
 
 
 def absolute(path: str | Path) -> Path:

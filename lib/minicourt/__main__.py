@@ -12,7 +12,7 @@ from minicourt.scene import LEVELS
 
 __all__ = ["main"]
 
-STAGE_NAMES = ("see", "detect", "draw", "follow")
+STAGE_NAMES = ("see", "detect", "follow")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -17,11 +17,13 @@ _FOUND = {
     "everyone_cut_f1": "F1 of boxes cut",
 }
 _PANELS = (
-    ("see", "training loss", {"dense": "a person here, and its box", "color": "jersey colour"}),
+    (
+        "see",
+        "training loss",
+        {"dense": "a person here, and its box", "color": "jersey colour", "shape": "shapes under a token"},
+    ),
     ("detect", "training loss", {"score": "score", "mask_dice": "mask Dice", "semantic_dice": "map Dice"}),
     ("detect-heldout", "share", _FOUND),
-    ("draw", "training loss", {"mask_dice": "mask Dice", "semantic_dice": "map Dice", "shape": "shape"}),
-    ("draw-heldout", "share", _FOUND),
     ("follow", "training loss", {"dice": "mask Dice", "start_dice": "first mask Dice", "score": "there"}),
     (
         "follow-heldout",
@@ -76,9 +78,9 @@ def write_card(model: str | Path, training: str | Path, figures: str | None = No
     """
     model, training = Path(model), Path(training)
     stages = [json.loads(path.read_text()) for path in sorted(training.glob("*.json"))]
-    order = {"see": 0, "detect": 1, "draw": 2, "follow": 3}
-    stages.sort(key=lambda stage: order[stage["name"]])
-    names = ("name", "steps", "pictures", "rate")
+    order = [panel[0] for panel in _PANELS]
+    stages.sort(key=lambda stage: order.index(stage["name"]))
+    names = ("name", "steps", "pictures", "rate", "stride")
     rows = "\n".join(
         f"| {' | '.join(str(stage[name]) for name in names)} | {_hours(training, stage)} |"
         for stage in stages
@@ -147,14 +149,16 @@ drawn on the fly from seeds of a million up; smaller seeds are never trained on.
 `make train-tiny` makes it from nothing, seed {seed}, with torch {torch}; a killed run goes on where
 it stopped.
 
-| stage | steps | pictures or clips a step | peak rate | took |
-|---|---|---|---|---|
+| stage | steps | pictures or clips a step | peak rate | stride | took |
+|---|---|---|---|---|---|
 {rows}
 
-`see` teaches picture and text encoders with dense helper heads; `detect` the whole detector and its
-masks; `draw` the same with most weight on masks; `follow` the memory tracker on the finished
-backbone, first on short clips, then on longer ones, with masks, clicks and boxes as starts. Muon
-for hidden matrices, AdamW for the rest, a running average of the weights is kept.
+`see` teaches picture and text encoders with dense helper heads, among them one that asks each token
+of the backbone for the shapes under it, since every mask is drawn from these tokens; `detect` the
+whole detector and its masks; `follow` the memory tracker on the finished backbone, first on short
+clips, then on longer ones, with masks, clicks and boxes as starts. Muon for hidden matrices, which
+step `stride` times as far as the rate says, AdamW for the rest; a running average of the weights is
+kept.
 
 ![Training curves]({curves})
 

@@ -354,18 +354,13 @@ class Helpers(nn.Module):
 
 
 def detector_loss(
-    output: DetectorOutput,
-    batch: DetectorBatch,
-    helpers: Helpers,
-    mask_weight: float = 1.0,
-    emphasis: float = 0.0,
+    output: DetectorOutput, batch: DetectorBatch, helpers: Helpers
 ) -> tuple[torch.Tensor, dict[str, float]]:
     """The sum of all losses, and each by name for the curves.
 
     Every decoder layer: Hungarian matching, cross-entropy of the score (negatives weighted by
     score^1.5), 5 L1 + 2 GIoU of the box, one-to-many boxes at half weight, presence. Drawn rows: mask
     cross-entropy and Dice for matched queries, one-to-one and one-to-many, and the semantic map.
-    With ``emphasis`` these weigh so much more, and the helper ``shape`` as much.
     """
     prompts = len(batch.wanted) // len(batch.images)
     layers = len(output.logits)
@@ -397,23 +392,18 @@ def detector_loss(
     loss = loss + 1.5 * scores + 2 * presence
     log["score"], log["presence"] = scores.item() / layers, presence.item()
 
-    drawn_loss, drawn_log = _drawn_loss(output, batch, one, many, prompts, layers, mask_weight)
+    drawn_loss, drawn_log = _drawn_loss(output, batch, one, many, prompts, layers)
     dense, dense_log = helpers.dense_loss(output.tokens, batch)
     color, color_log = helpers.color_loss(output.features, batch)
     place, place_log = helpers.place_loss(output, batch, one, truth)
-    loss = loss + (1 + emphasis) * drawn_loss + 2 * dense + 3 * color + 6 * place
-    log.update(drawn_log | dense_log | color_log | place_log)
-    if emphasis:
-        shape, shape_log = helpers.shape_loss(output.picture, batch)
-        loss = loss + emphasis * shape
-        log.update(shape_log)
+    shape, shape_log = helpers.shape_loss(output.picture, batch)
+    loss = loss + drawn_loss + 2 * dense + 3 * color + 6 * place + 3 * shape
+    log.update(drawn_log | dense_log | color_log | place_log | shape_log)
     log["loss"] = loss.item()
     return loss, log
 
 
-def _drawn_loss(
-    output, batch, one, many, prompts, layers, mask_weight
-) -> tuple[torch.Tensor, dict[str, float]]:
+def _drawn_loss(output, batch, one, many, prompts, layers) -> tuple[torch.Tensor, dict[str, float]]:
     """Mask and semantic losses of the rows whose masks were drawn."""
     starts = np.cumsum([0, *(int(wanted.sum()) for wanted in batch.wanted)])
     loss, log = output.masks.sum() * 0, {}
@@ -439,7 +429,7 @@ def _drawn_loss(
     if said:
         said, target, first = enlarge(torch.cat(said)), torch.cat(wanted_masks), torch.cat(first)
         cross, dice = mask_losses(said, target)
-        loss = loss + mask_weight * cross.mean() + 2.5 * dice.mean()
+        loss = loss + cross.mean() + 2.5 * dice.mean()
         overlap = mask_overlap(said[first] > 0, target[first] > 0.5)
         log.update(
             mask_cross=cross.mean().item(), mask_dice=dice.mean().item(), mask_iou=overlap.mean().item()

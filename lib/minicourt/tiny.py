@@ -168,6 +168,8 @@ def build(seed: int = 0, **settings) -> Sam3VideoModel:
         nn.init.normal_(detector.text_encoder.get_input_embeddings().weight, std=0.5)
         detector.dot_product_scoring.query_proj.weight.mul_(2)
         _start_decoder(detector.detr_decoder)
+        # Else every query begins by claiming most of the picture, and masks drown all other losses.
+        detector.mask_decoder.mask_embedder.layers[-1].weight.mul_(0.1)
         _start_tracker(model)
     return model
 

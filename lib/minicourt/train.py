@@ -1,10 +1,9 @@
 """Training from nothing to a checkpoint, in stages that can be killed and resumed at any step.
 
-``see`` teaches the picture and text encoders with a dense head, ``detect`` the whole detector with its
-masks, ``follow`` the memory tracker on the finished detector; between them ``draw`` may train the detector
-further with most weight on masks. Step k of a stage uses the same samples whatever happened before it, so a
-resumed run goes on as if nothing had been. With ``torchrun`` several processes share each batch (on CPUs
-two single-thread processes beat two threads).
+``see`` teaches the picture and text encoders with dense heads, ``detect`` the whole detector with its
+masks, ``follow`` the memory tracker on the finished detector. Step k of a stage uses the same samples
+whatever happened before it, so a resumed run goes on as if nothing had been. With ``torchrun`` several
+processes share each batch (on CPUs two single-thread processes beat two threads).
 """
 
 from __future__ import annotations
@@ -42,9 +41,8 @@ LOG_EVERY = 25
 @dataclass(frozen=True, slots=True)
 class Stage:
     """``steps`` of ``pictures`` pictures (clips, for ``follow``) over all processes; ``rate`` is the peak
-    learning rate, reached after ``warmup`` steps and then lowered along a cosine to ``floor`` of it, at
-    ``horizon`` where that lies behind the last step. ``emphasis`` is that of
-    :func:`minicourt.detector.detector_loss`.
+    learning rate, reached after ``warmup`` steps and then lowered along a cosine to ``floor`` of it.
+    Matrices of hidden layers step ``stride`` times as far. Gradients are clipped to norm ``clip``.
     """
 
     name: str
@@ -53,16 +51,14 @@ class Stage:
     prompts: int
     rate: float
     warmup: int
+    stride: float = 1.0
     floor: float = 0.02
     clip: float = 4.0
-    horizon: int = 0
-    emphasis: float = 0.0
 
 
 STAGES = {
-    "see": Stage("see", 500, 16, 3, 8e-4, 60, floor=0.3, clip=1.0),
-    "detect": Stage("detect", 3804, 8, 3, 5e-4, 100, horizon=5000),
-    "draw": Stage("draw", 1600, 8, 3, 4e-4, 50, emphasis=3.0),
+    "see": Stage("see", 1400, 16, 1, 1e-3, 40, stride=8.0, floor=0.1, clip=1.0),
+    "detect": Stage("detect", 2400, 8, 3, 5e-4, 50, stride=4.0),
     "follow": Stage("follow", 2400, 2, 0, 6e-4, 100, clip=2.0),
 }
 
@@ -76,7 +72,7 @@ def learning_rate(stage: Stage, step: int) -> float:
     """
     if step < stage.warmup:
         return stage.rate * (step + 1) / stage.warmup
-    done = (step - stage.warmup) / max(1, max(stage.steps, stage.horizon) - stage.warmup)
+    done = (step - stage.warmup) / max(1, stage.steps - stage.warmup)
     return stage.rate * (stage.floor + (1 - stage.floor) * 0.5 * (1 + math.cos(math.pi * done)))
 
 
@@ -85,8 +81,8 @@ def world() -> tuple[int, int]:
     return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def _optimizers(named: dict[str, nn.Parameter]) -> list[torch.optim.Optimizer]:
-    """Muon for the weight matrices of hidden layers, AdamW for everything else.
+def _optimizers(named: dict[str, nn.Parameter], stride: float) -> list[torch.optim.Optimizer]:
+    """Muon for the weight matrices of hidden layers, ``stride`` times as far, AdamW for everything else.
 
     Decoder and mask head learn at their own rates (``scale``), as DETR-like models need.
     """
@@ -101,13 +97,13 @@ def _optimizers(named: dict[str, nn.Parameter]) -> list[torch.optim.Optimizer]:
     def scale(name: str) -> float:
         return 0.6 if "detr_decoder" in name or "dot_product" in name else 1.0
 
-    muon = [{"params": [p], "scale": scale(n)} for n, p in matrices.items()]
+    muon = [{"params": [p], "scale": stride * scale(n)} for n, p in matrices.items()]
     adam = [
         {"params": [p], "scale": scale(n), "weight_decay": 0.02 if p.ndim == 4 else 0.0}
         for n, p in rest.items()
     ]
     return [
-        torch.optim.Muon(muon, lr=1.0, weight_decay=0.02, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.Muon(muon, lr=1.0, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
         torch.optim.AdamW(adam, lr=1.0, betas=(0.9, 0.98)),
     ]
 
@@ -138,7 +134,7 @@ class Trainer:
         for parameter in [*self.model.parameters(), *self.helpers.parameters()]:
             parameter.requires_grad_(id(parameter) in trained)
         self.average = {name: p.detach().clone() for name, p in self.trained.items()}
-        self.optimizers = _optimizers(self.trained)
+        self.optimizers = _optimizers(self.trained, stage.stride)
         self._resume()
 
     # -- state ----------------------------------------------------------------------------------
@@ -147,12 +143,9 @@ class Trainer:
         earlier = list(STAGES)[: list(STAGES).index(self.stage.name)]
         if not earlier:
             return
-        # ``draw`` may be left out.
-        needed = earlier[-1:] if earlier[-1] != "draw" else earlier[-2:]
-        there = [self.folder / f"{name}-weights.pt" for name in needed]
-        path = next((path for path in reversed(there) if path.is_file()), None)
-        if path is None:
-            raise FileNotFoundError(f"{there[0]} is missing: train the stage {needed[0]!r} first")
+        path = self.folder / f"{earlier[-1]}-weights.pt"
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is missing: train the stage {earlier[-1]!r} first")
         state = torch.load(path, map_location="cpu", weights_only=True)
         self.model.load_state_dict(state["model"])
         self.helpers.load_state_dict(state["helpers"], strict=False)
@@ -170,8 +163,9 @@ class Trainer:
                 "detr_encoder": detector.detr_encoder,
                 "helpers.dense": self.helpers.dense,
                 "helpers.color": self.helpers.color,
+                "helpers.shape": self.helpers.shape,
             }
-        elif self.stage.name in ("detect", "draw"):
+        elif self.stage.name == "detect":
             parts = {name: part for name, part in detector.named_children() if name != "geometry_encoder"} | {
                 "helpers": self.helpers
             }
@@ -191,6 +185,15 @@ class Trainer:
                 self.average[name].copy_(state["average"][name])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
+
+    def _forget_later(self) -> None:
+        """Take out of the curves what was trained after the checkpoint that this run goes on from."""
+        for path in (self.folder / f"{self.stage.name}{part}.jsonl" for part in ("", "-heldout")):
+            if path.is_file():
+                lines = [
+                    line for line in path.read_text().splitlines() if json.loads(line)["step"] <= self.step
+                ]
+                path.write_text("".join(f"{line}\n" for line in lines))
 
     def save(self) -> None:
         """Write the checkpoint; a kill while writing leaves the previous one."""
@@ -234,15 +237,16 @@ class Trainer:
         detector = self.model.detector_model
         if self.stage.name == "see":
             with self.autocast():
-                _, features, position = encode_pictures(detector, batch.images)
+                picture, features, position = encode_pictures(detector, batch.images)
                 prompts = len(batch.wanted) // len(batch.images)
                 encoded = read_prompts(detector, features, position, batch.tokens, batch.token_mask, prompts)[
                     2
                 ]
             dense, log = self.helpers.dense_loss(encoded.last_hidden_state.float(), batch)
             color, more = self.helpers.color_loss(features.float(), batch)
-            loss = dense + 2 * color
-            return loss, log | more | {"loss": loss.item()}
+            shape, most = self.helpers.shape_loss(picture.float(), batch)
+            loss = dense + 2 * color + 3 * shape
+            return loss, log | more | most | {"loss": loss.item()}
         rng = np.random.default_rng([self.seed, 7, self.rank, self.step])
         prompts = len(batch.wanted) // len(batch.images)
         drawn = [
@@ -257,9 +261,7 @@ class Trainer:
                 batch.token_mask,
                 torch.tensor(drawn, device=self.device),
             )
-        # Masks begin with logits of hundreds: at full weight from the start they would drown all else.
-        mask_weight = 1.0 if self.stage.emphasis else min(1.0, 0.1 + self.step / 600)
-        return detector_loss(output, batch, self.helpers, mask_weight, self.stage.emphasis)
+        return detector_loss(output, batch, self.helpers)
 
     def _follow_loss(self, clips: list[Clip]) -> tuple[torch.Tensor, dict[str, float]]:
         """Mean over the clips; what is remembered moves from the truth to the tracker's own finds."""
@@ -334,6 +336,8 @@ class Trainer:
         """Train to the end of the stage (or to step ``until``), saving every three minutes."""
         stop = min(self.stage.steps, until or self.stage.steps)
         sums: dict[str, list[float]] = {}
+        if self.rank == 0:
+            self._forget_later()
         saved = began = measured = time.monotonic()
         bar = tqdm(total=stop, initial=self.step, desc=self.stage.name, unit="step", disable=self.rank > 0)
         for batch in self.batches():

@@ -109,10 +109,9 @@ def _read(run: Run) -> tuple[dict[str, Any], Scores | None]:
             why = status[stage]["why"]
             said = f"its stage {stage} is {status[stage]['state']}{f' ({why})' if why else ''}"
             return {"state": "failed", "why": said}, None
-    seconds, tracked = status["track"]["seconds"], status["track"].get("frames")
     row: dict[str, Any] = {f"{stage}_s": status[stage]["seconds"] for stage in SECONDS}
     row["frames"] = config["inputs"]["video"]["frame_count"]
-    row["frames_per_s"] = tracked / seconds if tracked and seconds else None
+    row["frames_per_s"] = run.tracked_per_s()
     row["device"] = (config.get("device") or {}).get("device")
     content = run.scores()
     if content is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,8 +14,8 @@ import numpy as np
 import pandas as pd
 
 from courtside import watch
-from courtside.errors import DiskFullError, LabelsError, RunError, SettingError, VideoError
-from courtside.files import is_disk_full, whole
+from courtside.errors import LabelsError, RunError, SettingError, VideoError
+from courtside.files import naming_disk_full, whole
 from courtside.labelling import clicking, origin
 from courtside.labelling.edits import EditLog
 from courtside.labelling.identities import OPERATIONS, Draft
@@ -477,14 +478,7 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-@contextlib.contextmanager
-def _naming_disk_full(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:
-        if isinstance(error, DiskFullError) or not is_disk_full(error):
-            raise
-        raise DiskFullError(
-            f"the disk is full: nothing could be written to {folder}; free some space and try again (all"
-            " edits up to now are safe)"
-        ) from error
+def _naming_disk_full(folder: Path) -> AbstractContextManager[None]:
+    return naming_disk_full(
+        f"nothing could be written to {folder}; free some space and try again (all edits up to now are safe)"
+    )

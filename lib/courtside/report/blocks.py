@@ -26,6 +26,7 @@ __all__ = [
     "chip",
     "fold",
     "frame_strip",
+    "jpeg",
     "note",
     "paragraph",
     "picture",
@@ -180,7 +181,8 @@ def frame_strip(images: Iterable[tuple[np.ndarray, str]], kind: str = "frames") 
     images = list(images)
     quality = 82 if kind == "frames" else 85
     parts = [
-        f'<figure><img src="{_jpeg(image, quality)}" width="{image.shape[1]}" height="{image.shape[0]}" '
+        f'<figure><img src="data:image/jpeg;base64,{base64.b64encode(jpeg(image, quality)).decode()}" '
+        f'width="{image.shape[1]}" height="{image.shape[0]}" '
         f'alt="{escape(caption)}"><figcaption>{text(caption)}</figcaption></figure>'
         for image, caption in images
     ]
@@ -242,8 +244,9 @@ def _png(figure: Figure) -> tuple[str, int, int]:
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}", width, height
 
 
-def _jpeg(image: np.ndarray, quality: int) -> str:
+def jpeg(image: np.ndarray, quality: int = 85) -> bytes:
+    """``image``, uint8 (H, W, 3) RGB, as a JPEG file."""
     done, data = cv2.imencode(".jpg", image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not done:
         raise ValueError(f"cannot encode a picture of the shape {image.shape}")
-    return f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"
+    return data.tobytes()

@@ -19,9 +19,10 @@ from courtside.explore import Answer as Found
 from courtside.explore import PromptExplorer
 from courtside.folder import Run
 from courtside.masks import decode_rle
+from courtside.report.blocks import jpeg
 from courtside.report.packing import gather, pack_masks
 from courtside.report.proxy import small
-from courtside.widgets.panel import Answer, Panel, jpeg
+from courtside.widgets.panel import Answer, Panel
 
 __all__ = ["ExplorerWidget"]
 

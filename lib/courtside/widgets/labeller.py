@@ -17,12 +17,13 @@ from courtside.labelling import LabelSet
 from courtside.labelling.identities import Person
 from courtside.labels import Labels, read_labels
 from courtside.report import player
+from courtside.report.blocks import jpeg
 from courtside.report.colors import color_of, ink_on
 from courtside.report.overlay import draw_tracks
 from courtside.report.packing import gather, pack_masks
 from courtside.report.proxy import fit_proxy, fit_size, write_proxy
 from courtside.scoring import score
-from courtside.widgets.panel import Answer, Panel, jpeg
+from courtside.widgets.panel import Answer, Panel
 
 __all__ = ["LabelWidget"]
 

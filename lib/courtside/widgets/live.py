@@ -11,11 +11,12 @@ import numpy as np
 import traitlets
 
 from courtside.report import player
+from courtside.report.blocks import jpeg
 from courtside.report.comparison import ComparisonReport
 from courtside.report.moments import Kind, Moment
 from courtside.report.packing import gather
 from courtside.report.proxy import Proxy, fit_proxy, write_proxy
-from courtside.widgets.panel import Answer, Panel, jpeg
+from courtside.widgets.panel import Answer, Panel
 
 __all__ = ["PlayerWidget", "compared"]
 

@@ -9,8 +9,6 @@ from importlib import resources
 from typing import Any
 
 import anywidget
-import cv2
-import numpy as np
 import traitlets
 from IPython.display import HTML, DisplayHandle, display
 
@@ -18,7 +16,7 @@ from courtside import watch
 from courtside.errors import CourtsideError
 from courtside.report import player
 
-__all__ = ["Panel", "jpeg", "module"]
+__all__ = ["Panel", "module"]
 
 Answer = tuple[dict[str, Any], list[bytes]]
 """What a widget answers its view: JSON and buffers."""
@@ -30,14 +28,6 @@ def module(*names: str) -> str:
     # Of several that can render alone, the last one does.
     parts[:-1] = [part.partition("\nfunction render(")[0] + "\n" for part in parts[:-1]]
     return player.script(*parts) + "export default { render };\n"
-
-
-def jpeg(image: np.ndarray, quality: int = 85) -> bytes:
-    """``image``, uint8 (H, W, 3) RGB, as a JPEG file."""
-    _, data = cv2.imencode(
-        ".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality]
-    )
-    return data.tobytes()
 
 
 class Panel(anywidget.AnyWidget):
