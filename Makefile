@@ -44,7 +44,7 @@ $(READY): requirements.lock pyproject.toml
 	@touch $@
 
 demo: setup $(DEMO)/.rendered ## Render a clip, track it, and print the path of the finished report
-	$(BIN)/courtside track $(DEMO)/video.mp4 --tracker bytetrack --detections $(DEMO)/det/det.txt --labels $(DEMO)
+	$(BIN)/courtside track $(DEMO)/video.mp4 --model data/models/sam3-tiny --prompt "basketball player" --labels $(DEMO)
 
 $(DEMO)/.rendered: $(RENDERER) | $(READY)
 	$(BIN)/python -m minicourt render --level game --seed 7 --frames 150 --out $(DEMO)
@@ -90,5 +90,5 @@ lock: setup ## Resolve requirements.lock anew from pyproject.toml
 		--custom-compile-command "make lock" --no-emit-index-url --output-file requirements.lock
 
 clean: ## Remove caches, the demo and the rendered set; your runs and .venv stay
-	rm -rf $(DEMO) data/videos/eval reports/demo-bytetrack .pytest_cache .ruff_cache
+	rm -rf $(DEMO) data/videos/eval reports/demo-sam3 .pytest_cache .ruff_cache
 	find lib tests benchmarks notebooks \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +

@@ -164,8 +164,8 @@ kept.
 
 ## Figures
 
-Clips of 150 frames from unseen seeds, tracked by `courtside track --tracker sam3`, boxes matched at
-IoU 0.5; beside them trackers without its memory, on the same model's detections:
+Clips from unseen seeds, tracked by `courtside track --tracker sam3`, boxes matched at IoU 0.5; beside
+them trackers without its memory, on the same model's detections:
 
 {figures}
 

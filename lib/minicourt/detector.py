@@ -7,6 +7,7 @@ asked for, since the finest convolutions cost most.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,9 +31,15 @@ __all__ = [
     "encode_pictures",
     "mask_losses",
     "mask_overlap",
+    "place_code",
 ]
 
 _FINE = TARGET_GRID // GRID  # target cells under a token, each way
+_WAVES = (
+    (0, 2.0), (0, 1.0), (0, 0.5), (0, 0.25), (0, 0.125), (1, 2.0), (1, 1.0), (1, 0.5), (1, 0.25), (1, 0.125),
+    (2, 0.5), (2, 0.25), (3, 1.0), (3, 0.5),
+)  # fmt: skip
+"""Parts of a box (centre x and y, width, height) and wave lengths, shares of the frame."""
 
 
 @dataclass(slots=True)
@@ -40,9 +47,9 @@ class DetectorOutput:
     """For R rows (a picture and a prompt each), L decoder layers, Q queries.
 
     ``boxes`` (L, R, Q, 4) cxcywh in 0..1, ``logits`` (L, R, Q), ``presence`` (L, R); for the M rows in
-    ``drawn``: ``masks`` (M, Q, G, G) logits, ``semantic`` (M, 1, G, G), ``pixels`` (M, C, G, G) and
-    ``queries`` (M, Q, C). ``tokens`` (R, S, C) come from the encoder, ``features`` (B, C, S, S) from
-    the neck, ``picture`` (B, V, S, S) from the backbone.
+    ``drawn``: ``masks`` (M, Q, G, G) logits, ``semantic`` (M, 1, G, G), and what masks are the products of,
+    ``pixels`` (M, C, G, G) and ``queries`` (M, Q, C). ``tokens`` (R, S, C) come from the encoder,
+    ``features`` (B, C, S, S) from the neck, ``picture`` (B, V, S, S) from the backbone.
     """
 
     boxes: torch.Tensor
@@ -113,7 +120,13 @@ def detect(model: Sam3Model, images, token_ids, token_mask, drawn: torch.Tensor)
     layers = model.vision_encoder.neck.fpn_layers
     pyramid = [layers[0](tokens[pictures]), layers[1](tokens[pictures]), features[pictures]]
     kept: dict[str, torch.Tensor] = {}
-    hook = model.mask_decoder.pixel_decoder.register_forward_hook(lambda *a: kept.update(pixels=a[2]))
+    hooks = [
+        part.register_forward_hook(lambda _, __, said, name=name: kept.update({name: said}))
+        for name, part in (
+            ("pixels", model.mask_decoder.instance_projection),
+            ("queries", model.mask_decoder.mask_embedder),
+        )
+    ]
     drawing = model.mask_decoder(
         decoder_queries=queries[-1][drawn],
         backbone_features=[level[where] for level in pyramid],
@@ -121,7 +134,8 @@ def detect(model: Sam3Model, images, token_ids, token_mask, drawn: torch.Tensor)
         prompt_features=text[drawn],
         prompt_mask=mask[drawn],
     )
-    hook.remove()
+    for hook in hooks:
+        hook.remove()
     return DetectorOutput(
         boxes=boxes.float(),
         logits=logits.float(),
@@ -130,7 +144,7 @@ def detect(model: Sam3Model, images, token_ids, token_mask, drawn: torch.Tensor)
         masks=drawing.pred_masks.float(),
         semantic=drawing.semantic_seg.float(),
         pixels=kept["pixels"].float(),
-        queries=queries[-1][drawn].float(),
+        queries=kept["queries"].float(),
         tokens=encoded.last_hidden_state.float(),
         features=features.float(),
         picture=tokens.float(),
@@ -216,9 +230,7 @@ class Helpers(nn.Module):
     ``dense`` asks each encoder token whether it lies on a wanted person, and for that person's box;
     ``color`` asks each picture token for the jersey colour there, before any text; ``shape`` asks each
     token of the backbone which of the target cells that it covers lie on anyone, and which on whoever
-    covers most of it, since all masks are drawn from what these tokens know;
-    ``pixel_box`` and ``query_box`` ask mask pixels and queries for the absolute box of their person, so
-    that their product can tell people apart.
+    covers most of it, since all masks are drawn from what these tokens know.
     """
 
     def __init__(self) -> None:
@@ -232,8 +244,6 @@ class Helpers(nn.Module):
         self.shape = nn.Sequential(
             nn.LayerNorm(VIT_WIDTH), nn.Linear(VIT_WIDTH, 256), nn.GELU(), nn.Linear(256, 2 * _FINE**2)
         )
-        self.pixel_box = nn.Conv2d(HIDDEN, 4, 1)
-        self.query_box = nn.Linear(HIDDEN, 4)
         nn.init.zeros_(self.dense[-1].weight)
         nn.init.zeros_(self.dense[-1].bias)
         with torch.no_grad():
@@ -320,37 +330,57 @@ class Helpers(nn.Module):
         loss = loss / len(said)
         return loss, {"shape": loss.item(), "shape_iou": float(np.mean(log)) if log else 0.0}
 
-    def place_loss(
-        self, output: DetectorOutput, batch: DetectorBatch, match: Match, targets: torch.Tensor
-    ) -> tuple[torch.Tensor, dict[str, float]]:
-        """L1 of the boxes said by mask pixels on a person, and by matched queries."""
-        prompts = len(batch.wanted) // len(batch.images)
-        said = self.pixel_box(output.pixels)
-        loss, drawn = said.sum() * 0, output.drawn.tolist()
-        for i, row in enumerate(drawn):
-            masks = batch.masks[row // prompts]
-            if len(masks):
-                share, owner = F.avg_pool2d(masks[:, None], TARGET_GRID // MASK_GRID)[:, 0].max(0)
-                on = share > 0.5
-                if on.any():
-                    target = box_convert(batch.boxes[row // prompts], "xyxy", "cxcywh")[owner[on]]
-                    loss = loss + (said[i].permute(1, 2, 0)[on] - target).abs().sum(-1).mean() / len(drawn)
-        log = {"pixel_box": loss.item()}
-        position = {row: i for i, row in enumerate(drawn)}
-        chosen = [
-            (position[row], query, person)
-            for layer, row, query, person in zip(
-                match.layer, match.row, match.query, match.person, strict=True
-            )
-            if layer == match.layer.max() and row in position
-        ]
-        if chosen:
-            i, query, person = (torch.tensor(part) for part in zip(*chosen, strict=True))
-            target = box_convert(targets[person], "xyxy", "cxcywh")
-            away = (self.query_box(output.queries[i, query]) - target).abs().sum(-1).mean()
-            loss = loss + away
-            log["query_box"] = away.item()
-        return loss, log
+
+def place_code(boxes: torch.Tensor) -> torch.Tensor:
+    """Boxes (..., 4), cxcywh in 0..1, as waves of several lengths, (..., 2 * len(_WAVES)).
+
+    The product of two codes falls with the distance of their boxes.
+
+    >>> near, far = place_code(torch.tensor([[0.5, 0.5, 0.1, 0.4], [0.56, 0.5, 0.1, 0.4]]))
+    >>> round(float(near @ near), 3), float(near @ far) < float(near @ near) - 2
+    (14.0, True)
+    """
+    angles = torch.stack([boxes[..., part] * (2 * math.pi / length) for part, length in _WAVES], -1)
+    return torch.cat([angles.sin(), angles.cos()], -1)
+
+
+def place_loss(
+    output: DetectorOutput, batch: DetectorBatch, match: Match, targets: torch.Tensor
+) -> tuple[torch.Tensor, dict[str, float]]:
+    """Squared distance of the first channels of mask pixels and matched queries to their person's code.
+
+    A mask is a product of the two. Left alone they find a way to tell neighbours apart only after hundreds
+    of steps without any mask; where both say whose they are in the same waves, the product tells at once.
+    Pixels on nobody say 0.
+    """
+    prompts = len(batch.wanted) // len(batch.images)
+    said = output.pixels[:, : 2 * len(_WAVES)].permute(0, 2, 3, 1)
+    loss, drawn = said.sum() * 0, output.drawn.tolist()
+    for i, row in enumerate(drawn):
+        masks = batch.masks[row // prompts]
+        if not len(masks):
+            loss = loss + said[i].square().mean() / len(drawn)
+            continue
+        share, owner = F.avg_pool2d(masks[:, None], TARGET_GRID // MASK_GRID)[:, 0].max(0)
+        on, off = share > 0.5, share < 0.02
+        loss = loss + said[i][off].square().mean() / len(drawn)
+        if on.any():
+            target = place_code(box_convert(batch.boxes[row // prompts], "xyxy", "cxcywh"))[owner[on]]
+            loss = loss + (said[i][on] - target).square().mean() / len(drawn)
+    log = {"pixel_place": loss.item()}
+    position = {row: i for i, row in enumerate(drawn)}
+    chosen = [
+        (position[row], query, person)
+        for layer, row, query, person in zip(match.layer, match.row, match.query, match.person, strict=True)
+        if layer == match.layer.max() and row in position
+    ]
+    if chosen:
+        i, query, person = (torch.tensor(part) for part in zip(*chosen, strict=True))
+        target = place_code(box_convert(targets[person], "xyxy", "cxcywh"))
+        away = (output.queries[i, query, : target.shape[-1]] - target).square().mean()
+        loss = loss + away
+        log["query_place"] = away.item()
+    return loss, log
 
 
 def detector_loss(
@@ -395,7 +425,7 @@ def detector_loss(
     drawn_loss, drawn_log = _drawn_loss(output, batch, one, many, prompts, layers)
     dense, dense_log = helpers.dense_loss(output.tokens, batch)
     color, color_log = helpers.color_loss(output.features, batch)
-    place, place_log = helpers.place_loss(output, batch, one, truth)
+    place, place_log = place_loss(output, batch, one, truth)
     shape, shape_log = helpers.shape_loss(output.picture, batch)
     loss = loss + drawn_loss + 2 * dense + 3 * color + 6 * place + 3 * shape
     log.update(drawn_log | dense_log | color_log | place_log | shape_log)

@@ -29,7 +29,17 @@ from courtside.video import Video
 from minicourt.clip import render_clip
 from minicourt.palette import JERSEY_NAMES
 
-__all__ = ["DEFAULT_CLIPS", "Figures", "describe", "evaluate", "table"]
+__all__ = [
+    "DEFAULT_CLIPS",
+    "EVERYONE",
+    "NOTHING",
+    "Figures",
+    "describe",
+    "evaluate",
+    "mask_ious",
+    "prompts_for",
+    "table",
+]
 
 DEFAULT_CLIPS = tuple(
     (level, seed) for seed in (901, 902) for level in ("easy", "game", "crowd", "reentry", "lookalike")
@@ -112,7 +122,7 @@ def _measure(model: str | Path, folder: Path, out: Path, level: str, seed: int) 
         level=level,
         seed=seed,
         counts=counts,
-        mask_ious=_mask_ious(detections[detections["prompt"] == EVERYONE], labels),
+        mask_ious=mask_ious(detections[detections["prompt"] == EVERYONE], labels),
         false_frames=len(shown[["prompt", "frame"]].drop_duplicates()),
         empty_frames=len(absent) * video.frame_count,
     )
@@ -133,7 +143,7 @@ def _tracked(tracker, video: Video) -> pd.DataFrame:
     return tables.typed(table, tables.PLAYER_DETECTIONS)
 
 
-def _mask_ious(detections: pd.DataFrame, labels: Labels) -> list[float]:
+def mask_ious(detections: pd.DataFrame, labels: Labels) -> list[float]:
     """Mask IoU of each true player matched to a track at box IoU 0.5, frame by frame."""
     wanted = labels.objects_of(EVERYONE)
     truth = labels.ground_truth

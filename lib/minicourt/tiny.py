@@ -13,7 +13,13 @@ import torch
 from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
 from tokenizers.models import WordLevel
 from torch import nn
-from transformers import PreTrainedTokenizerFast, Sam3VideoConfig, Sam3VideoModel, Sam3VideoProcessor
+from transformers import (
+    PreTrainedTokenizerFast,
+    Sam3Model,
+    Sam3VideoConfig,
+    Sam3VideoModel,
+    Sam3VideoProcessor,
+)
 from transformers.models.sam2_video.video_processing_sam2_video import Sam2VideoVideoProcessor
 from transformers.models.sam3.image_processing_sam3 import Sam3ImageProcessor
 
@@ -28,6 +34,7 @@ __all__ = [
     "build",
     "config",
     "processor",
+    "quieten",
     "save",
     "tokenizer",
 ]
@@ -131,10 +138,11 @@ def config(**settings) -> Sam3VideoConfig:
         "det_nms_thresh": 0.4,
         "assoc_iou_thresh": 0.1,
         "trk_assoc_iou_thresh": 0.3,
-        "high_conf_thresh": 0.6,
-        "high_iou_thresh": 0.5,
+        "high_conf_thresh": 0.5,
+        "high_iou_thresh": 0.3,
         "recondition_every_nth_frame": 1,
-        "recondition_on_trk_masks": True,
+        # Remembered masks are corrected by detected ones: the tracker's own come loose sooner.
+        "recondition_on_trk_masks": False,
     }
     return Sam3VideoConfig(
         detector_config=detector,
@@ -235,6 +243,36 @@ def _start_tracker(model: Sam3VideoModel) -> None:
     tracker.memory_encoder.mask_downsampler.final_conv.weight.mul_(1.5)
     for layer in tracker.memory_encoder.memory_fuser.layers:
         layer.scale.fill_(model.config.tracker_config.memory_fuser_layer_scale_init_value)
+
+
+@torch.no_grad()
+def quieten(detector: Sam3Model, pictures: torch.Tensor) -> None:
+    """Bring what the encoders say of ``pictures``, float (B, 3, IMAGE, IMAGE), back to a usual loudness.
+
+    Where every layer adds to its input what it makes of that input normalised, all that matters is how
+    the parts compare; so training lets them grow together, tenfold when steps are large. Whoever then reads
+    the sum as it is, as the decoder's attention and the finer necks do, is deafened and learns nothing.
+    Here all that is added is scaled alike: nothing else changes.
+    """
+    encoder, coarse = detector.vision_encoder, detector.vision_encoder.neck.fpn_layers[2]
+    tokens = encoder.backbone(pictures).last_hidden_state
+    first = 2.0 / tokens.std()
+    tokens = tokens.view(len(pictures), GRID, GRID, -1).permute(0, 3, 1, 2)
+    second = 3.0 / coarse(tokens).std()
+
+    def scale(share: torch.Tensor, *modules: nn.Module) -> None:
+        for module in modules:
+            module.weight.mul_(share)
+            module.bias.mul_(share)
+
+    scale(first, encoder.backbone.layer_norm)
+    for layer in encoder.backbone.layers:
+        scale(first, layer.attention.o_proj, layer.mlp.fc2)
+    coarse.proj1.bias.mul_(first)
+    coarse.proj2.weight.mul_(second / first)
+    coarse.proj2.bias.mul_(second)
+    for layer in detector.detr_encoder.layers:
+        scale(second, layer.self_attn.o_proj, layer.cross_attn.o_proj, layer.mlp.fc2)
 
 
 def start_tracker_neck(model: Sam3VideoModel) -> None:

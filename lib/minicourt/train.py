@@ -16,6 +16,7 @@ import time
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,11 +26,11 @@ from tqdm import tqdm
 
 from minicourt.card import CURVES, draw_curves, write_card
 from minicourt.clips import Clip, clip_batches
-from minicourt.detector import Helpers, detect, detector_loss, encode_pictures, read_prompts
+from minicourt.detector import Helpers, detect, detector_loss, encode_pictures, normalise, read_prompts
 from minicourt.follower import follow_clip
 from minicourt.heldout import detector_figures, follower_figures
 from minicourt.samples import DetectorBatch, detector_batches
-from minicourt.tiny import build, save, start_tracker_neck
+from minicourt.tiny import build, quieten, save, start_tracker_neck
 
 __all__ = ["STAGES", "Stage", "Trainer", "export", "learning_rate", "train"]
 
@@ -57,9 +58,9 @@ class Stage:
 
 
 STAGES = {
-    "see": Stage("see", 1400, 16, 1, 1e-3, 40, stride=8.0, floor=0.1, clip=1.0),
-    "detect": Stage("detect", 2400, 8, 3, 5e-4, 50, stride=4.0),
-    "follow": Stage("follow", 2400, 2, 0, 6e-4, 100, clip=2.0),
+    "see": Stage("see", 1400, 16, 2, 1e-3, 40, stride=8.0, floor=0.1, clip=1.0),
+    "detect": Stage("detect", 2400, 8, 3, 8e-4, 50, stride=4.0),
+    "follow": Stage("follow", 2400, 2, 0, 6e-4, 50, stride=4.0, clip=2.0),
 }
 
 
@@ -76,13 +77,35 @@ def learning_rate(stage: Stage, step: int) -> float:
     return stage.rate * (stage.floor + (1 - stage.floor) * 0.5 * (1 + math.cos(math.pi * done)))
 
 
+_SEEING = (
+    "vision_encoder.backbone.",
+    "vision_encoder.neck.fpn_layers.2.",
+    "helpers.color.",
+    "helpers.shape.",
+)
+"""What the stage ``see`` leaves nearly finished, by the beginnings of its names."""
+
+
+def patience(stage: Stage, step: int) -> float:
+    """What the rate of parts that the stage before has trained is multiplied by, rising from 0 to 0.2.
+
+    Layers that begin from nothing send back gradients in any direction, and a step of Muon is as long
+    whatever the gradient: at the full rate they would undo at once what was learnt.
+
+    >>> stage = Stage("detect", 1000, 1, 1, 1.0, 50)
+    >>> [patience(stage, step) for step in (0, 200, 400, 900)]
+    [0.0, 0.1, 0.2, 0.2]
+    """
+    return 0.2 * min(1.0, step / (8 * stage.warmup))
+
+
 def world() -> tuple[int, int]:
     """This process's rank and the number of processes."""
     return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def _optimizers(named: dict[str, nn.Parameter], stride: float) -> list[torch.optim.Optimizer]:
-    """Muon for the weight matrices of hidden layers, ``stride`` times as far, AdamW for everything else.
+def _optimizers(named: dict[str, nn.Parameter], stage: Stage) -> list[torch.optim.Optimizer]:
+    """Muon for the weight matrices of hidden layers, AdamW for everything else.
 
     Decoder and mask head learn at their own rates (``scale``), as DETR-like models need.
     """
@@ -94,14 +117,13 @@ def _optimizers(named: dict[str, nn.Parameter], stride: float) -> list[torch.opt
         )
         (matrices if hidden else rest)[name] = parameter
 
-    def scale(name: str) -> float:
-        return 0.6 if "detr_decoder" in name or "dot_product" in name else 1.0
+    def group(name: str, parameter: nn.Parameter, stride: float) -> dict[str, Any]:
+        scale = 0.6 if "detr_decoder" in name or "dot_product" in name else 1.0
+        settled = stage.name == "detect" and name.startswith(_SEEING)
+        return {"params": [parameter], "scale": stride * scale, "settled": settled}
 
-    muon = [{"params": [p], "scale": stride * scale(n)} for n, p in matrices.items()]
-    adam = [
-        {"params": [p], "scale": scale(n), "weight_decay": 0.02 if p.ndim == 4 else 0.0}
-        for n, p in rest.items()
-    ]
+    muon = [group(n, p, stage.stride) for n, p in matrices.items()]
+    adam = [group(n, p, 1.0) | {"weight_decay": 0.02 if p.ndim == 4 else 0.0} for n, p in rest.items()]
     return [
         torch.optim.Muon(muon, lr=1.0, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
         torch.optim.AdamW(adam, lr=1.0, betas=(0.9, 0.98)),
@@ -134,7 +156,7 @@ class Trainer:
         for parameter in [*self.model.parameters(), *self.helpers.parameters()]:
             parameter.requires_grad_(id(parameter) in trained)
         self.average = {name: p.detach().clone() for name, p in self.trained.items()}
-        self.optimizers = _optimizers(self.trained, stage.stride)
+        self.optimizers = _optimizers(self.trained, stage)
         self._resume()
 
     # -- state ----------------------------------------------------------------------------------
@@ -149,6 +171,11 @@ class Trainer:
         state = torch.load(path, map_location="cpu", weights_only=True)
         self.model.load_state_dict(state["model"])
         self.helpers.load_state_dict(state["helpers"], strict=False)
+        if self.stage.name == "detect":
+            for batch in detector_batches(
+                8, 1, seed=self.seed, start=self.stage.steps - 1, steps=self.stage.steps
+            ):
+                quieten(self.model.detector_model, normalise(batch.images))
         if self.stage.name == "follow":
             start_tracker_neck(self.model)
 
@@ -300,10 +327,10 @@ class Trainer:
         norm = float(nn.utils.clip_grad_norm_(self.trained.values(), self.stage.clip))
         log["gradient"] = norm
         if math.isfinite(norm):
-            rate = learning_rate(self.stage, self.step)
+            rate, patient = learning_rate(self.stage, self.step), patience(self.stage, self.step)
             for optimizer in self.optimizers:
                 for group in optimizer.param_groups:
-                    group["lr"] = rate * group["scale"]
+                    group["lr"] = rate * group["scale"] * (patient if group["settled"] else 1.0)
                 optimizer.step()
         self.step += 1
         keep = min(0.998, (self.step + 1) / (self.step + 20))

@@ -21,14 +21,17 @@ from minicourt.detector import (
     detect,
     detector_loss,
     dice_loss,
+    encode_pictures,
     enlarge,
     mask_losses,
     match_queries,
+    normalise,
+    read_prompts,
 )  # fmt: skip
 from minicourt.follower import draw_clicks, follow_clip, spoil
 from minicourt.samples import _detector_batch, view
 from minicourt.scene import Scene
-from minicourt.tiny import GRID, IMAGE, MASK_GRID, TARGET_GRID, build, save, start_tracker_neck
+from minicourt.tiny import GRID, IMAGE, MASK_GRID, TARGET_GRID, build, quieten, save, start_tracker_neck
 from minicourt.train import STAGES, Trainer, export, learning_rate
 
 
@@ -173,6 +176,34 @@ def test_following_reaches_everything_that_should_learn(model):
     }
     # Softmax ignores a bias of the keys.
     assert {name for name in still if not name.endswith("k_proj.bias")} == set()
+
+
+def test_quietened_encoders_say_the_same_less_loudly():
+    model = build(1).detector_model.eval()
+    helpers = Helpers()
+    with torch.no_grad():
+        for layer in model.vision_encoder.backbone.layers:
+            layer.mlp.fc2.weight.mul_(30)
+            layer.mlp.fc2.bias.normal_()
+        for layer in model.detr_encoder.layers:
+            layer.cross_attn.o_proj.weight.mul_(30)
+        helpers.dense[-1].weight.normal_()
+        batch = _detector_batch(np.random.default_rng(4), 2, 1)
+
+        def said():
+            tokens, features, position = encode_pictures(model, batch.images)
+            encoded = read_prompts(model, features, position, batch.tokens, batch.token_mask, 1)[2]
+            return tokens, features, encoded.last_hidden_state
+
+        before = said()
+        quieten(model, normalise(batch.images))
+        after = said()
+        assert float(before[0].std()) > 10
+        assert float(after[0].std()) == pytest.approx(2, rel=1e-3)
+        assert float(after[1].std()) == pytest.approx(3, rel=1e-3)
+        for loud, quiet in zip(before, after, strict=True):
+            torch.testing.assert_close(quiet, loud * (quiet.std() / loud.std()), atol=1e-2, rtol=1e-3)
+        torch.testing.assert_close(helpers.dense(after[2]), helpers.dense(before[2]), atol=1e-2, rtol=1e-3)
 
 
 def test_each_stage_trains_its_own_part_of_the_model(tmp_path):
