@@ -107,7 +107,7 @@ def write_card(model: str | Path, training: str | Path, figures: str | None = No
 
 
 def _hours(training: Path, stage: dict) -> str:
-    """Machine time of a stage by its curves, where each line tells the mean seconds of 25 steps."""
+    """Machine time of a stage by its curves, where each line tells the usual seconds of one of 25 steps."""
     seconds = sum(25 * row["s"] for row in _read(training / f"{stage['name']}.jsonl"))
     return f"{seconds / 3600:.1f} h on {stage['processes']} {stage['device'].upper()} process(es)"
 

@@ -365,6 +365,7 @@ class Trainer:
         sums: dict[str, list[float]] = {}
         if self.rank == 0:
             self._forget_later()
+        spent: list[float] = []
         saved = began = measured = time.monotonic()
         bar = tqdm(total=stop, initial=self.step, desc=self.stage.name, unit="step", disable=self.rank > 0)
         for batch in self.batches():
@@ -373,17 +374,20 @@ class Trainer:
             for name, value in self.train_step(batch).items():
                 sums.setdefault(name, []).append(value)
             bar.update()
+            spent.append(time.monotonic() - began)
+            began = time.monotonic()
             if self.step % LOG_EVERY == 0 and self.rank == 0:
                 line = {name: round(float(np.mean(values)), 4) for name, values in sums.items()}
                 line = {
                     "step": self.step,
                     "rate": learning_rate(self.stage, self.step),
-                    "s": round((time.monotonic() - began) / LOG_EVERY, 3),
+                    # The median, since a process may be put to sleep for hours.
+                    "s": round(float(np.median(spent)), 3),
                 } | line
                 with open(self.folder / f"{self.stage.name}.jsonl", "a") as file:
                     file.write(json.dumps(line) + "\n")
                 bar.set_postfix(loss=line["loss"])
-                sums, began = {}, time.monotonic()
+                sums, spent = {}, []
             if time.monotonic() - saved > SAVE_EVERY_S:
                 self.save()
                 saved = time.monotonic()
