@@ -227,7 +227,9 @@ def match_queries(output: DetectorOutput, targets: list[torch.Tensor], copies: i
 class Helpers(nn.Module):
     """Heads used only while training: they make features say early what the detector will need.
 
-    ``dense`` asks each encoder token whether it lies on a wanted person, and for that person's box;
+    ``dense`` asks each encoder token whether it lies on a wanted person, and for that person's box, as seen
+    from there; ``place`` for the same box as seen by all, in the waves of :func:`place_code`, since masks
+    are told apart by these;
     ``color`` asks each picture token for the jersey colour there, before any text; ``shape`` asks each
     token of the backbone which of the target cells that it covers lie on anyone, and which on whoever
     covers most of it, since all masks are drawn from what these tokens know.
@@ -244,6 +246,7 @@ class Helpers(nn.Module):
         self.shape = nn.Sequential(
             nn.LayerNorm(VIT_WIDTH), nn.Linear(VIT_WIDTH, 256), nn.GELU(), nn.Linear(256, 2 * _FINE**2)
         )
+        self.place = nn.Sequential(nn.LayerNorm(HIDDEN), nn.Linear(HIDDEN, 2 * len(_WAVES)))
         nn.init.zeros_(self.dense[-1].weight)
         nn.init.zeros_(self.dense[-1].bias)
         with torch.no_grad():
@@ -254,7 +257,7 @@ class Helpers(nn.Module):
         self.register_buffer("anchors", torch.logit(torch.cat([centers, size], 1)), persistent=False)
 
     def dense_loss(self, tokens: torch.Tensor, batch: DetectorBatch) -> tuple[torch.Tensor, dict[str, float]]:
-        """Cross-entropy of "a wanted person is here", and L1 and GIoU of that person's box."""
+        """Cross-entropy of "a wanted person is here"; L1, GIoU and squared distance of waves of the box."""
         said = self.dense(tokens)
         prompts = len(batch.wanted) // len(batch.images)
         inside, rows, cells, boxes = [], [], [], []
@@ -279,8 +282,11 @@ class Helpers(nn.Module):
             box = (said[row, cell, 1:] + self.anchors[cell]).sigmoid()
             away = (box - box_convert(target, "xyxy", "cxcywh")).abs().sum(-1).mean()
             overlap = generalized_box_iou_loss(box_convert(box, "cxcywh", "xyxy"), target, reduction="mean")
-            loss = loss + 5 * away + 2 * overlap
-            log["dense_giou"] = 1 - overlap.item()
+            waves = (
+                self.place(tokens[row, cell]) - place_code(box_convert(target, "xyxy", "cxcywh"))
+            ).square()
+            loss = loss + 5 * away + 2 * overlap + 3 * waves.mean()
+            log |= {"dense_giou": 1 - overlap.item(), "token_place": waves.mean().item()}
         return loss, log
 
     def color_loss(

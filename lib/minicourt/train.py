@@ -189,6 +189,7 @@ class Trainer:
                 "text_projection": detector.text_projection,
                 "detr_encoder": detector.detr_encoder,
                 "helpers.dense": self.helpers.dense,
+                "helpers.place": self.helpers.place,
                 "helpers.color": self.helpers.color,
                 "helpers.shape": self.helpers.shape,
             }
