@@ -24,6 +24,12 @@ def repository() -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_sam3() -> Path:
+    """The folder of the tiny SAM 3 that the project brings."""
+    return REPOSITORY / "data" / "models" / "sam3-tiny"
+
+
+@pytest.fixture(scope="session")
 def real_clips() -> Path:
     """The folder of real labelled clips, which are not part of the project."""
     folder = Path(os.environ.get("COURTSIDE_REAL_CLIPS", REPOSITORY.parent / "shared" / "data" / "real"))

@@ -26,7 +26,7 @@ def _parser() -> argparse.ArgumentParser:
     render.add_argument("--height", type=int, default=720)
     render.add_argument("--out", required=True, metavar="DIR")
     train = commands.add_parser("train", help="train the tiny SAM 3, going on from the last checkpoint")
-    train.add_argument("--stages", nargs="+", default=["see", "detect", "follow"], choices=STAGE_NAMES)
+    train.add_argument("--stages", nargs="+", default=list(STAGE_NAMES), choices=STAGE_NAMES)
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--device", help="cpu, cuda or mps (default: cuda where there is one, else cpu)")
     train.add_argument("--processes", type=int, help="that share each batch (default: 2 on a CPU, else 1)")

@@ -172,10 +172,8 @@ class Trainer:
         self.model.load_state_dict(state["model"])
         self.helpers.load_state_dict(state["helpers"], strict=False)
         if self.stage.name == "detect":
-            for batch in detector_batches(
-                8, 1, seed=self.seed, start=self.stage.steps - 1, steps=self.stage.steps
-            ):
-                quieten(self.model.detector_model, normalise(batch.images))
+            batch = next(iter(detector_batches(8, 1, seed=self.seed, steps=self.stage.steps)))
+            quieten(self.model.detector_model, normalise(batch.images))
         if self.stage.name == "follow":
             start_tracker_neck(self.model)
 

@@ -97,13 +97,21 @@ def by_engine(engine: Engine, frames: list[torch.Tensor], order: range | None = 
     return Followed(found)
 
 
-def by_stock(stock_loop, model, frames: list[torch.Tensor], reverse: bool = False) -> tuple[Followed, object]:
-    session = stock_loop.session_of(model, dict(enumerate(frames)), prompts(), HEIGHT, WIDTH)
-    found = {
-        shown.frame: (shown.object_ids, shown.scores, shown.tracker_scores, shown.masks)
-        for shown in stock_loop.follow(model, session, reverse=reverse)
-    }
-    return Followed(found), session
+def as_followed(all_shown) -> Followed:
+    """What transformers' loop gave, frame by frame."""
+    return Followed(
+        {
+            shown.frame: (shown.object_ids, shown.scores, shown.tracker_scores, shown.masks)
+            for shown in all_shown
+        }
+    )
+
+
+def by_stock(
+    stock_loop, model, frames: list[torch.Tensor], reverse: bool = False, texts=None
+) -> tuple[Followed, object]:
+    session = stock_loop.session_of(model, dict(enumerate(frames)), texts or prompts(), HEIGHT, WIDTH)
+    return as_followed(stock_loop.follow(model, session, reverse=reverse)), session
 
 
 def assert_same(ours: Followed, stock: Followed) -> int:
@@ -223,31 +231,22 @@ def test_the_way_back_after_the_way_forward_equals_the_stock_loop(model, stock_l
         reverse = engine is backward
         if reverse:
             engine.state = State(True, forward.state.next_id, tracks=forward.state.tracks)
-        stock = Followed(
-            {
-                shown.frame: (shown.object_ids, shown.scores, shown.tracker_scores, shown.masks)
-                for shown in stock_loop.follow(model, session, start=middle, reverse=reverse)
-            }
-        )
+        stock = as_followed(stock_loop.follow(model, session, start=middle, reverse=reverse))
         assert assert_same(by_engine(engine, frames, order), stock) >= 20
     assert len({number for ids in stock.ids() for number in ids}) > 2
 
 
-# Where transformers' loop is wrong
-
-
 @pytest.mark.parametrize("reverse", [False, True])
-def test_trained_weights_equal_the_stock_loop(reverse, stock_loop, repository):
+def test_trained_weights_equal_the_stock_loop(reverse, stock_loop, tiny_sam3):
     """The tiny SAM 3 in float32, on rendered players who cross, with two prompts."""
     from transformers import Sam3VideoModel, Sam3VideoProcessor
 
     from minicourt.scene import Scene
 
-    folder = repository / "data" / "models" / "sam3-tiny"
-    model = Sam3VideoModel.from_pretrained(folder, dtype=torch.float32).eval()
+    model = Sam3VideoModel.from_pretrained(tiny_sam3, dtype=torch.float32).eval()
     # What the stock loop does with this off is a mistake of its own.
     model.recondition_on_trk_masks = True
-    processor = Sam3VideoProcessor.from_pretrained(folder)
+    processor = Sam3VideoProcessor.from_pretrained(tiny_sam3)
     scene, images = Scene("crowd", 961), []
     for _ in range(24):
         images.append(scene.render(640, 360).image)
@@ -260,15 +259,12 @@ def test_trained_weights_equal_the_stock_loop(reverse, stock_loop, repository):
             for said in ("basketball player", "referee")
         )
     ]
-    session = stock_loop.session_of(model, dict(enumerate(frames)), texts, HEIGHT, WIDTH)
-    stock = Followed(
-        {
-            shown.frame: (shown.object_ids, shown.scores, shown.tracker_scores, shown.masks)
-            for shown in stock_loop.follow(model, session, reverse=reverse)
-        }
-    )
+    stock, _ = by_stock(stock_loop, model, frames, reverse, texts)
     engine = Engine(model, texts, len(frames), rules=Rules.of(model, stock=True), reverse=reverse)
     assert assert_same(by_engine(engine, frames), stock) >= 3 * len(frames)
+
+
+# Where transformers' loop is wrong
 
 
 def test_stock_shows_the_mask_of_another_where_hotstart_removes_one(model, stock):

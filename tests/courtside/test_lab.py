@@ -24,7 +24,6 @@ from minicourt.clip import render_clip
 
 FRAMES = 40
 PATIENCE_MS = 180_000
-TINY = Path("data/models/sam3-tiny")
 
 
 class Lab:
@@ -116,40 +115,22 @@ def clip(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def trained(repository) -> bool:
-    return (repository / TINY / "config.json").is_file()
-
-
-@pytest.fixture(scope="module")
 def follows() -> bool:
     """Whether from a click the model follows a player as well as a person labels: the tiny one does not."""
     return False
 
 
-@pytest.fixture(scope="module")
-def model(repository, trained, lively_sam3, lettered_processor, tmp_path_factory) -> Path:
-    """The tiny SAM 3, or before it is trained a model of random weights whose masks are loud."""
-    if trained:
-        return repository / TINY
-    folder = tmp_path_factory.mktemp("lively")
-    lively_sam3(
-        168, gain=6.0, bias=-2.0, new_det_thresh=0.3, score_threshold_detection=0.3
-    ).float().save_pretrained(folder)
-    lettered_processor(32).save_pretrained(folder)
-    return folder
-
-
-def test_a_prompt_is_typed_and_masks_are_seen(lab, clip, model, trained):
+def test_a_prompt_is_typed_and_masks_are_seen(lab, clip, tiny_sam3):
     lab.write(
         "explore.ipynb",
         "from courtside.explore import PromptExplorer\nfrom courtside.widgets import ExplorerWidget\n"
-        f"explorer = PromptExplorer({str(clip / 'video.mp4')!r}, model={str(model)!r}, device='cpu')\n"
+        f"explorer = PromptExplorer({str(clip / 'video.mp4')!r}, model={str(tiny_sam3)!r}, device='cpu')\n"
         "widget = ExplorerWidget(explorer, sampled=3)\nwidget",
     )
     page = lab.open("explore.ipynb")
     lab.run(page)
     page.wait_for_selector(".ce-typed")
-    prompt = "basketball player" if trained else "a"
+    prompt = "basketball player"
     page.fill(".ce-typed", prompt)
     page.keyboard.press("Enter")
     page.wait_for_selector(f'figure[data-prompt="{prompt}"][data-found]:not([data-found=""])')
@@ -173,9 +154,8 @@ def test_a_prompt_is_typed_and_masks_are_seen(lab, clip, model, trained):
     assert found() > few
     assert picture() != bare
     assert page.evaluate("() => document.querySelector('.ce').explorer.link.last") == asked
-    if trained:
-        threshold(0.5)
-        assert found() >= 4
+    threshold(0.5)
+    assert found() >= 4
     # A prompt that the tokenizer would cut is refused in a sentence, where it would have been answered.
     page.fill(".ce-typed", "player " * 60)
     page.keyboard.press("Enter")
@@ -213,10 +193,10 @@ def bad(clip, follows, tmp_path_factory) -> tuple[Path, dict]:
     return out, wrong
 
 
-def test_a_bad_run_is_corrected_by_clicks_and_nothing_is_lost(lab, clip, bad, model, follows):
+def test_a_bad_run_is_corrected_by_clicks_and_nothing_is_lost(lab, clip, bad, tiny_sam3, follows):
     run, wrong = bad
     folder = lab.folder / "labels"
-    paths = [str(each) for each in (clip / "video.mp4", folder, run, model, clip)]
+    paths = [str(each) for each in (clip / "video.mp4", folder, run, tiny_sam3, clip)]
     lab.write(
         "label.ipynb",
         "import os\nfrom courtside.labelling import LabelSet\nfrom courtside.widgets import LabelWidget\n"

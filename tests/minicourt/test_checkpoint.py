@@ -25,11 +25,6 @@ FRAMES = 30
 
 
 @pytest.fixture(scope="module")
-def tiny(repository: Path) -> Path:
-    return repository / "data" / "models" / "sam3-tiny"
-
-
-@pytest.fixture(scope="module")
 def clip(tmp_path_factory) -> Path:
     return render_clip(
         tmp_path_factory.mktemp("clip") / "easy", level="easy", seed=951, frames=FRAMES, progress=False
@@ -37,24 +32,29 @@ def clip(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def tracked(tiny, clip):
+def tracked(tiny_sam3, clip):
     """A run of an unseen clip: everyone, one team, a colour that nobody wears, and something else."""
     prompts, absent = prompts_for(clip)
     asked = (EVERYONE, next(text for text in prompts if text.startswith("player in ")), *absent)
     settings = Settings(
-        video=clip / "video.mp4", out=clip / "run", prompts=asked, model=str(tiny), labels=clip, reader="none"
+        video=clip / "video.mp4",
+        out=clip / "run",
+        prompts=asked,
+        model=str(tiny_sam3),
+        labels=clip,
+        reader="none",
     )
     return run.execute(settings, stages=("track", "score"), progress=False)
 
 
-def test_it_needs_no_code_of_ours(tiny, clip):
+def test_it_needs_no_code_of_ours(tiny_sam3, clip):
     """transformers alone loads it and finds players by text in a picture."""
     script = f"""
 import json, sys
 import av, numpy as np, torch
 from transformers import Sam3VideoModel, Sam3VideoProcessor
-model = Sam3VideoModel.from_pretrained({str(tiny)!r}, dtype=torch.float32).eval()
-processor = Sam3VideoProcessor.from_pretrained({str(tiny)!r})
+model = Sam3VideoModel.from_pretrained({str(tiny_sam3)!r}, dtype=torch.float32).eval()
+processor = Sam3VideoProcessor.from_pretrained({str(tiny_sam3)!r})
 with av.open({str(clip / "video.mp4")!r}) as video:
     frame = next(video.decode(video=0)).to_ndarray(format="rgb24")
 session = processor.init_video_session(video=[frame], inference_device="cpu", dtype=torch.float32)
@@ -67,14 +67,14 @@ print(json.dumps(shown["boxes"].tolist()))
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert len(json.loads(done.stdout.splitlines()[-1])) >= 2
-    assert sum(path.stat().st_size for path in tiny.iterdir()) < 20_000_000
+    assert sum(path.stat().st_size for path in tiny_sam3.iterdir()) < 20_000_000
 
 
-def test_its_card_tells_recipe_and_figures(tiny):
-    card = (tiny / "README.md").read_text()
+def test_its_card_tells_recipe_and_figures(tiny_sam3):
+    card = (tiny_sam3 / "README.md").read_text()
     assert "python -m minicourt" not in card.partition("## Figures")[2]  # it was measured
     assert all(f"| {stage} |" in card for stage in ("see", "detect", "follow"))
-    assert (tiny / "curves.png").is_file()
+    assert (tiny_sam3 / "curves.png").is_file()
 
 
 def test_players_are_followed(tracked):

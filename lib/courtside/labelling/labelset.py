@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -478,7 +477,7 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _naming_disk_full(folder: Path) -> AbstractContextManager[None]:
+def _naming_disk_full(folder: Path) -> contextlib.AbstractContextManager[None]:
     return naming_disk_full(
         f"nothing could be written to {folder}; free some space and try again (all edits up to now are safe)"
     )
