@@ -31,11 +31,12 @@ _NEAR_TIE = 0.2
 class Answer:
     """The number of a track, or None with ``why`` not.
 
-    ``confidence`` is the probability of the likeliest number, given or not; ``runner_up`` the next one
-    with its own, None without. ``near_tie`` says that these two are close.
+    ``confidence`` is the probability of the ``likeliest`` number, given or not, None where there is none;
+    ``runner_up`` is the next one with its own. ``near_tie`` says that these two are close.
     """
 
     number: str | None
+    likeliest: str | None
     confidence: float
     runner_up: str | None = None
     runner_up_confidence: float = 0.0
@@ -120,7 +121,7 @@ def answer(
     for team, members in by_team.items():
         allowed = None if roster is None else roster.numbers(team)
         if team == REFEREE:
-            answers |= dict.fromkeys(members, Answer(None, 0.0, why="a referee carries no number"))
+            answers |= dict.fromkeys(members, Answer(None, None, 0.0, why="a referee carries no number"))
             continue
         tracks = {track: _candidates(votes[track], allowed) for track in members}
         for group in _conflicts(tracks, set() if team is None else together):
@@ -194,17 +195,15 @@ def _say(track: _Track, weights: np.ndarray) -> Answer:
     shares = np.exp(weights - weights.max())
     shares /= shares.sum()
     if not track.numbers:
-        return Answer(None, 0.0, why="nothing on it reads as a number")
+        return Answer(None, None, 0.0, why="nothing on it reads as a number")
     order = np.argsort(-shares[:-1], kind="stable")
     first, second = float(shares[order[0]]), float(shares[order[1]]) if len(order) > 1 else 0.0
     runner_up = track.numbers[order[1]] if len(order) > 1 else None
     tie = second >= _NEAR_TIE * first and first > _NEAR_TIE
-    why = None
+    best, why = track.numbers[order[0]], None
     if first < ABSTAIN_BELOW:
-        best = track.numbers[order[0]]
         why = f"{best} or {runner_up} are too close" if tie else f"{best} is not sure enough"
-    number = track.numbers[order[0]] if why is None else None
-    return Answer(number, first, runner_up, second, tie, why)
+    return Answer(best if why is None else None, best, first, runner_up, second, tie, why)
 
 
 class _Assignment:

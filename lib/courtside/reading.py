@@ -255,6 +255,7 @@ def _players(
                 "tracking_ids": [int(track) for track in members],
                 "team": teams.get(owner),
                 "jersey_number": best.number,
+                "likeliest": best.likeliest,
                 "confidence": best.confidence,
                 "runner_up": best.runner_up,
                 "runner_up_confidence": best.runner_up_confidence,

@@ -13,7 +13,6 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -415,6 +414,7 @@ class _Job:
             prompts=settings.prompts,
             match=settings.match,
             threshold=settings.threshold,
+            players=run.players() if run.status()["read"]["state"] == "done" else None,
         )
         with whole(run.events_path) as part:
             tables.check(scores.events, tables.EVENTS, "the stage score").to_parquet(part, index=False)
@@ -463,7 +463,7 @@ class _Job:
         with self._naming_disk_full(watch.STATUS):
             watch.write_json(self.run.status_path, {"stages": self.run.status() | records})
 
-    def _naming_disk_full(self, what: str) -> AbstractContextManager[None]:
+    def _naming_disk_full(self, what: str) -> contextlib.AbstractContextManager[None]:
         return naming_disk_full(
             f"{what} could not be written to {self.run.folder}; free some space and run the same command "
             "again (finished stages are kept)"

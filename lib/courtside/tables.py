@@ -124,6 +124,7 @@ PLAYERS = pa.DataFrameSchema(
         "tracking_ids": pa.Column("object"),
         "team": pa.Column("string", nullable=True),
         "jersey_number": pa.Column("string", pa.Check.str_matches(r"^\d{1,2}$"), nullable=True),
+        "likeliest": pa.Column("string", nullable=True),
         "confidence": _PROBABILITY,
         "runner_up": pa.Column("string", nullable=True),
         "runner_up_confidence": _PROBABILITY,
@@ -142,7 +143,7 @@ PLAYERS = pa.DataFrameSchema(
 """A row per player, in order of appearance.
 
 ``tracking_ids`` lists the player's tracks: one, or several where merges were accepted. ``confidence`` is
-the probability of the likeliest number, which is given as ``jersey_number`` only where it is high enough;
+the probability of the ``likeliest`` number, which is given as ``jersey_number`` only where it is high enough;
 else ``why`` says why not. ``near_tie`` marks a ``runner_up`` that comes close. ``evidence_frames`` lists
 the frames whose crops speak for the number, the strongest first. ``same_as`` proposes an earlier player as
 the same person, with the probability that both numbers are right; 0 without a proposal.

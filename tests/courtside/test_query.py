@@ -38,8 +38,9 @@ EVENTS = pd.DataFrame(
 PLAYERS = pd.DataFrame(
     {
         "player_id": ["P1", "P2"], "tracking_ids": [[1, 4], [2]], "team": ["white", None],
-        "jersey_number": ["07", None], "confidence": [0.9, 0.4], "runner_up": [None, "8"],
-        "runner_up_confidence": [0.0, 0.3], "near_tie": [False, True], "why": [None, "too few reads"],
+        "jersey_number": ["07", None], "likeliest": ["07", "3"], "confidence": [0.9, 0.4],
+        "runner_up": [None, "8"], "runner_up_confidence": [0.0, 0.3], "near_tie": [False, True],
+        "why": [None, "too few reads"],
         "evidence_frames": [[3, 1], []], "first_frame": 0, "last_frame": 4, "same_as": None,
         "same_confidence": 0.0,
     }

@@ -14,6 +14,7 @@ from courtside.reading import fill_players, read_players
 from courtside.report.players import players_section
 from courtside.roster import Roster
 from courtside.run import Settings, execute
+from courtside.scoring.jerseys import combine_jerseys, confusion, jersey_rates, reliability
 from courtside.video import Video, VideoWriter
 
 WIDTH, HEIGHT, FRAMES = 480, 240, 40
@@ -77,6 +78,52 @@ def test_numbers_are_scored(run):
     names = ("jersey_right", "jersey_wrong", "jersey_unknown", "jersey_unreadable")
     assert [metrics[name] for name in names] == [2, 1, 0, 1]
     assert metrics["merged_fragments_per_object"] == 1.0
+    names = ("jersey_accuracy", "jersey_coverage", "jersey_accuracy_answered", "jersey_wrong_rate")
+    assert [metrics[name] for name in names] == pytest.approx([2 / 3, 1, 2 / 3, 1 / 4])
+    told = run.scores()["protocol"]["jerseys"]
+    sure = run.players().set_index("player_id")["confidence"]
+    assert {each["player_id"]: (each["object_id"], each["confidence"]) for each in told["tracks"]} == {
+        name: (one, sure[name]) for name, one in {"P1": 1, "P2": 3, "P3": 4, "P4": 2}.items()
+    }
+    assert [(row["true"], row["likeliest"], row["given"]) for row in told["confusion"]] == [("64", "7", 1)]
+    both = combine_jerseys([told, None, told])
+    assert both["metrics"]["jersey_right"] == 4
+    assert [row["tracks"] for row in both["confusion"]] == [2]
+    assert sum(row["tracks"] for row in both["reliability"]) == 6
+
+
+def test_how_sure_is_held_against_how_right():
+    """Four at 0.9, of which three are right, one at 0.4 that is wrong, and one that reads as nothing."""
+    told = [("7", "7"), ("7", "7"), ("23", "23"), ("23", "28"), (None, "1"), ("5", None)]
+    sure = [0.9, 0.9, 0.9, 0.9, 0.4, 0.0]
+    tracks = [
+        {
+            "true": true,
+            "likeliest": likeliest,
+            "given": likeliest if share > 0.8 else None,
+            "confidence": share,
+        }
+        for (true, likeliest), share in zip(told, sure, strict=True)
+    ]
+    low, high = reliability(tracks)
+    assert (low["tracks"], low["right"], low["confidence"]) == (1, 0, 0.4)
+    assert (high["low"], high["high"], high["tracks"], high["right"]) == (0.8, 0.95, 4, 0.75)
+    # Wilson 1927 for 3 of 4 by hand: (p + z z / 2n -+ z sqrt(p q / n + z z / 4n n)) / (1 + z z / n).
+    z, p, n = 1.959964, 0.75, 4
+    middle, half = p + z * z / (2 * n), z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    bounds = np.array([middle - half, middle + half]) / (1 + z * z / n)
+    assert [high["right_low"], high["right_high"]] == pytest.approx(bounds, abs=1e-5)
+    assert [(row["true"], row["likeliest"]) for row in confusion(tracks)] == [("23", "28"), (None, "1")]
+    rates = {"accuracy": 3 / 5, "coverage": 4 / 5, "accuracy_answered": 3 / 4, "wrong_rate": 1 / 6}
+    assert jersey_rates(tracks) == pytest.approx({f"jersey_{name}": share for name, share in rates.items()})
+    assert set(jersey_rates([]).values()) == {None}
+    assert reliability([]) == confusion([]) == []
+
+
+def test_the_report_holds_numbers_against_the_roster(clip, run):
+    page = players_section(run, Video(clip / "video.mp4")).html
+    assert "Against the roster of the labels" in page
+    assert "<td>64</td><td>7</td>" in page.replace("\n", "").replace(' class="number"', "")
 
 
 def test_merges_are_applied_when_accepted_and_said(clip, run, capsys):

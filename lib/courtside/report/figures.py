@@ -26,6 +26,7 @@ __all__ = [
     "differences",
     "error_timeline",
     "id_timeline",
+    "reliability",
     "segments",
     "speed_against_quality",
     "timeline_pages",
@@ -272,6 +273,32 @@ def differences(rows: pd.DataFrame, title: str, *, narrow: bool = False) -> Figu
     )
     axis.set_xlabel(said, color=_QUIET, fontsize=9)
     _title(axis, title, narrow)
+    return figure
+
+
+def reliability(classes: pd.DataFrame, *, narrow: bool = False) -> Figure:
+    """How often a likeliest number is right (dots, with an interval) in each class of how sure it is (lines).
+
+    ``classes``: the rows of :func:`courtside.scoring.jerseys.reliability`.
+    """
+    figure, (axis,) = _figure([2.9], narrow)
+    for place, row in enumerate(classes.itertuples()):
+        axis.plot([place - 0.3, place + 0.3], [row.confidence] * 2, color=_TRUTH, linewidth=2)
+        axis.plot([place] * 2, [row.right_low, row.right_high], color=_TRACKS, linewidth=3, alpha=0.4)
+        axis.plot(place, row.right, "o", color=_TRACKS, markersize=8, mec="white", mew=1)
+    names = [f"{row.low * 100:.0f}-{row.high:.0%}\n{row.tracks}" for row in classes.itertuples()]
+    axis.set_xticks(range(len(names)), names)
+    axis.set_xlim(-0.6, len(names) - 0.4)
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{share:.0%}"))
+    axis.set_ylim(-0.04, 1.04)
+    axis.grid(axis="y", color=_GRID, linewidth=0.8)
+    axis.set_axisbelow(True)
+    axis.set_xlabel("how sure, and how many tracks", color=_QUIET, fontsize=9)
+    axis.set_ylabel("right (dot), said (line)", color=_QUIET)
+    over = float((classes["tracks"] * (classes["confidence"] - classes["right"])).sum())
+    count = int(classes["tracks"].sum())
+    kind = "more" if over > 0 else "less"
+    _title(axis, f"{abs(over) / count:.0%} {kind} sure than right, over {count} tracks", narrow)
     return figure
 
 

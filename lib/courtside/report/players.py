@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from courtside.jersey.crop import cut
-from courtside.report import blocks, overlay, words
+from courtside.report import blocks, figures, overlay, words
 from courtside.report.blocks import Block
 from courtside.report.colors import color_of
 
@@ -29,7 +29,8 @@ def players_section(run: Run, video: Video) -> Block:
 
     A run whose numbers were not read says so.
     """
-    if run.status()["read"]["state"] != "done":
+    status = run.status()
+    if status["read"]["state"] != "done":
         return blocks.note("Jersey numbers were not read in this run.", "info")
     players, reads = run.players(), run.reads()
     if not len(players):
@@ -49,6 +50,7 @@ def players_section(run: Run, video: Video) -> Block:
         Block(f'<div class="tracks">{"".join(cards[:_OPEN])}</div>', words.count(len(cards), "player")),
         _proposals(players, reads, pictures),
         _rejected(reads),
+        _against_roster(run.scores()) if status["score"]["state"] == "done" else None,
     ]
     return blocks.stack(*parts)
 
@@ -133,8 +135,7 @@ def _card(row: tuple, reads: pd.DataFrame, pictures: dict[tuple[int, int], np.nd
 
 def _bars(row: tuple) -> str:
     """The vote as bars: the likeliest number, the next, and all else together."""
-    first = row.jersey_number if not pd.isna(row.jersey_number) else "likeliest"
-    shares = [(first, row.confidence), (row.runner_up, row.runner_up_confidence)]
+    shares = [(row.likeliest, row.confidence), (row.runner_up, row.runner_up_confidence)]
     shares.append(("other or none", max(0.0, 1 - row.confidence - row.runner_up_confidence)))
     color = color_of(row.tracking_ids[0])
     lines = "".join(
@@ -209,4 +210,26 @@ def _rejected(reads: pd.DataFrame) -> Block | None:
     rows = [(reason, int(count)) for reason, count in why.items()]
     return blocks.fold(
         f"{words.count(int(why.sum()), 'crop')} not used, and why", blocks.table(("Why", "Crops"), rows)
+    )
+
+
+def _against_roster(scores: dict | None) -> Block | None:
+    """What the roster of the labels says: how sure numbers are and how right, and which are mixed up."""
+    told = None if scores is None else scores["protocol"]["jerseys"]
+    if not told or not told["reliability"]:
+        return None
+    draw = partial(figures.reliability, pd.DataFrame(told["reliability"]))
+    heads = ("True number", "Read as", "Tracks", "Given", "Surest")
+    rows = [
+        (
+            "none" if row["true"] is None else row["true"],
+            *(row[name] for name in ("likeliest", "tracks", "given")),
+            words.percent(row["confidence"]),
+        )
+        for row in told["confusion"]
+    ]
+    mixed = blocks.table(heads, rows, "Only what was given can mislead.") if rows else None
+    return blocks.fold(
+        "Against the roster of the labels: how sure and how right",
+        blocks.stack(blocks.picture(draw, "How often numbers are right against how sure they are"), mixed),
     )

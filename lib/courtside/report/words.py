@@ -51,6 +51,19 @@ METRICS = {
     "jersey_wrong": ("Numbers wrong", "players whose tracks were given a number that is not theirs"),
     "jersey_unknown": ("Numbers unknown", "players with a number in the roster who were given none"),
     "jersey_unreadable": ("Numbers unreadable", "players without a number in the roster who were given none"),
+    "jersey_accuracy": (
+        "Tracks named right",
+        "share of the tracks of numbered players that were given theirs",
+    ),
+    "jersey_coverage": ("Tracks named", "share of the tracks of numbered players that were given any number"),
+    "jersey_accuracy_answered": (
+        "Given numbers right",
+        "share of the tracks with a number that have the right",
+    ),
+    "jersey_wrong_rate": (
+        "Tracks named wrong",
+        "share of the players' tracks that were given a wrong number",
+    ),
     "merged_fragments_per_object": ("Fragments after merging", "the same with players in place of tracks"),
     "merged_idf1": ("IDF1 after merging", "the same with players in place of tracks"),
     "merged_hota": ("HOTA after merging", "the same with players in place of tracks"),

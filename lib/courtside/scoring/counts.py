@@ -11,7 +11,7 @@ import pandas as pd
 from courtside.scoring.clear import correspond
 from courtside.scoring.frames import ScoredFrames
 from courtside.scoring.hota import hota_counts, trackeval_counts
-from courtside.scoring.jerseys import JERSEY_METRICS, MERGED_METRICS
+from courtside.scoring.jerseys import JERSEY_METRICS, JERSEY_RATES, MERGED_METRICS
 from courtside.scoring.product import REENTRY_GAPS, product_counts
 
 __all__ = ["METRICS", "Counts", "count", "metrics_of", "trackeval_of"]
@@ -38,6 +38,7 @@ METRICS = {
     "longest_correct_run_s": "longest time that one track follows an object unbroken, mean over objects",
     "reentry_recovery": "returns into view that get their old track back, by seconds out of view",
     **JERSEY_METRICS,
+    **JERSEY_RATES,
     **MERGED_METRICS,
 }
 """Each metric's definition in one sentence. Sequences are combined by summing the counts first."""

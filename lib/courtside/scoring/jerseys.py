@@ -1,15 +1,27 @@
-"""How right the numbers are that tracks were given, against the roster of the labels."""
+"""How right the numbers are that tracks were given, and how sure, against the roster of the labels."""
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.stats import binomtest
 
 from courtside.scoring.frames import ScoredFrames
 
-__all__ = ["JERSEY_METRICS", "MERGED_METRICS", "combine_jerseys", "jersey_metrics", "score_jerseys"]
+__all__ = [
+    "JERSEY_METRICS",
+    "JERSEY_RATES",
+    "MERGED_METRICS",
+    "combine_jerseys",
+    "confusion",
+    "jersey_metrics",
+    "jersey_rates",
+    "reliability",
+    "score_jerseys",
+]
 
 JERSEY_METRICS = {
     "jersey_right": "players of the roster with a number whose tracks were given that number",
@@ -19,21 +31,37 @@ JERSEY_METRICS = {
 }
 """Each count's definition. A player that no track follows counts as not given a number."""
 
+JERSEY_RATES = {
+    "jersey_accuracy": "share of the tracks of players with a number in the roster that were given it",
+    "jersey_coverage": "share of the tracks of players with a number in the roster that were given any",
+    "jersey_accuracy_answered": "share of the tracks with a number whose number is their player's",
+    "jersey_wrong_rate": "share of the tracks on players of the roster that were given a number not theirs",
+}
+"""Each share's definition. Tracks that were joined count as one; those on nobody of the roster do not."""
+
 MERGED_METRICS = {
     f"merged_{name}": f"{name} with players in place of tracks, so after accepted merges"
     for name in ("fragments_per_object", "idf1", "hota")
 }
 """What is scored again with players in place of tracks."""
 
+_CLASSES = (0.0, 0.5, 0.8, 0.95, 0.99, 1.0)
+
 
 def score_jerseys(
-    frames: ScoredFrames, threshold: float, detections: pd.DataFrame, roster: pd.DataFrame | None
+    frames: ScoredFrames,
+    threshold: float,
+    detections: pd.DataFrame,
+    roster: pd.DataFrame | None,
+    players: pd.DataFrame | None = None,
 ) -> dict[str, Any] | None:
     """Numbers against ``roster``, a table ``ROSTER``: JSON-safe, with each player's answer under ``players``.
 
     None without a roster. A track belongs to the object that it overlaps in most frames, at an IoU of
     ``threshold`` or more; a player's number is the one that its numbered tracks carry in most frames.
     Only objects that are labelled in ``frames`` count. ``detections`` is a table ``PLAYER_DETECTIONS``.
+    ``players``, a table ``PLAYERS`` of the same tracks, adds under ``tracks`` what each of its rows that is
+    on one of these objects was read as, and how sure that was; without it there are none.
     """
     if roster is None:
         return None
@@ -48,15 +76,18 @@ def score_jerseys(
             votes = given.setdefault(owner, {})
             votes[number] = votes.get(number, 0) + int(counts.max())
     labelled = {int(one) for ids in frames.object_ids for one in ids}
-    players = []
-    for row in roster.itertuples(index=False):
-        if int(row.object_id) not in labelled:
-            continue
-        votes = given.get(int(row.object_id), {})
-        told = max(votes, key=votes.get) if votes else None
-        true = row.jersey_number if isinstance(row.jersey_number, str) else None
-        players.append({"object_id": int(row.object_id), "true": true, "given": told})
-    return {"players": players, "metrics": jersey_metrics(players)}
+    true = {
+        int(row.object_id): _text(row.jersey_number)
+        for row in roster.itertuples(index=False)
+        if int(row.object_id) in labelled
+    }
+    answers = []
+    for one, number in true.items():
+        votes = given.get(one, {})
+        answers.append(
+            {"object_id": one, "true": number, "given": max(votes, key=votes.get) if votes else None}
+        )
+    return _told(answers, [] if players is None else _read(players, shared, true))
 
 
 def jersey_metrics(players: list[dict[str, Any]]) -> dict[str, int]:
@@ -75,12 +106,123 @@ def jersey_metrics(players: list[dict[str, Any]]) -> dict[str, int]:
     return counts
 
 
+def jersey_rates(tracks: list[dict[str, Any]]) -> dict[str, float | None]:
+    """The shares of JERSEY_RATES over ``tracks`` with the keys ``true`` and ``given``; None of nothing.
+
+    >>> jersey_rates([{"true": "7", "given": "7"}, {"true": "7", "given": None}])["jersey_coverage"]
+    0.5
+    """
+    numbered = [track for track in tracks if track["true"] is not None]
+    answered = [track for track in tracks if track["given"] is not None]
+    right = sum(track["given"] == track["true"] for track in answered)
+    return {
+        "jersey_accuracy": _share(right, len(numbered)),
+        "jersey_coverage": _share(sum(track["given"] is not None for track in numbered), len(numbered)),
+        "jersey_accuracy_answered": _share(right, len(answered)),
+        "jersey_wrong_rate": _share(len(answered) - right, len(tracks)),
+    }
+
+
+def confusion(tracks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Which numbers are taken for which others, a row for each ``true`` and ``likeliest`` that differ.
+
+    So many ``tracks`` were read so, ``given`` of them were given that number, and the surest with this
+    ``confidence``. What was given comes first, then what is frequent.
+    """
+    found: dict[tuple[str | None, str], list[dict[str, Any]]] = {}
+    for track in tracks:
+        if track["likeliest"] not in (None, track["true"]):
+            found.setdefault((track["true"], track["likeliest"]), []).append(track)
+    rows = [
+        {
+            "true": true,
+            "likeliest": likeliest,
+            "tracks": len(those),
+            "given": sum(track["given"] is not None for track in those),
+            "confidence": max(track["confidence"] for track in those),
+        }
+        for (true, likeliest), those in found.items()
+    ]
+    return sorted(rows, key=lambda row: (-row["given"], -row["tracks"], -row["confidence"]))
+
+
+def reliability(tracks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """How often a likeliest number is right against how sure it is, a row for each class of confidence.
+
+    ``low`` and ``high`` bound the class, ``tracks`` are in it, with the mean ``confidence``; ``right`` is
+    the share of them whose likeliest number is the player's, given or not, from ``right_low`` to
+    ``right_high`` with 95 % confidence (Wilson 1927). Classes without a track are left out.
+    """
+    read = [track for track in tracks if track["likeliest"] is not None]
+    sure = np.array([track["confidence"] for track in read])
+    right = np.array([track["likeliest"] == track["true"] for track in read], bool)
+    rows = []
+    for low, high in pairwise(_CLASSES):
+        inside = (sure > low) & (sure <= high)
+        count = int(inside.sum())
+        if count:
+            bounds = binomtest(int(right[inside].sum()), count).proportion_ci(method="wilson")
+            rows.append(
+                {
+                    "low": low,
+                    "high": high,
+                    "tracks": count,
+                    "confidence": float(sure[inside].mean()),
+                    "right": float(right[inside].mean()),
+                    "right_low": float(bounds.low),
+                    "right_high": float(bounds.high),
+                }
+            )
+    return rows
+
+
 def combine_jerseys(parts: list[dict[str, Any] | None]) -> dict[str, Any] | None:
     """The numbers of several videos together; None where none of them has a roster."""
-    players = [player for part in parts if part is not None for player in part["players"]]
     if all(part is None for part in parts):
         return None
-    return {"players": players, "metrics": jersey_metrics(players)}
+    players, tracks = (
+        [one for part in parts if part is not None for one in part[name]] for name in ("players", "tracks")
+    )
+    return _told(players, tracks)
+
+
+def _told(players: list[dict[str, Any]], tracks: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "players": players,
+        "tracks": tracks,
+        "metrics": jersey_metrics(players) | jersey_rates(tracks),
+        "confusion": confusion(tracks),
+        "reliability": reliability(tracks),
+    }
+
+
+def _read(players: pd.DataFrame, shared: pd.Series, true: dict[int, str | None]) -> list[dict[str, Any]]:
+    """Each row of ``players`` whose tracks are on an object of ``true``, the one in most frames."""
+    owners = {track: player for player, row in enumerate(players["tracking_ids"]) for track in row}
+    frames = shared.groupby([shared.index.get_level_values(0).map(owners), shared.index.get_level_values(1)])
+    rows = []
+    for player, counts in frames.sum().groupby(level=0):
+        owner, row = int(counts.idxmax()[1]), players.iloc[int(player)]
+        if owner in true:
+            rows.append(
+                {
+                    "player_id": row["player_id"],
+                    "object_id": owner,
+                    "true": true[owner],
+                    "likeliest": _text(row["likeliest"]),
+                    "given": _text(row["jersey_number"]),
+                    "confidence": float(row["confidence"]),
+                }
+            )
+    return rows
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
 
 
 def _pairs(frames: ScoredFrames, threshold: float) -> tuple[np.ndarray, np.ndarray]:

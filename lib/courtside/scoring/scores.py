@@ -62,13 +62,15 @@ def score(
     match: Literal["box", "mask"] = "box",
     threshold: float = 0.5,
     prompts: Sequence[str] | None = None,
+    players: pd.DataFrame | None = None,
 ) -> Scores:
     """Score tracks, ``tables.PLAYER_DETECTIONS``, against hand labels of the same video.
 
     ``times_s``, float64 [labels.frame_count], are the video's presentation times. ``match`` compares
     boxes or masks, and pairs match at an IoU of ``threshold`` or more, in (0, 1]; HOTA averages over
     its own thresholds. ``prompts`` are the run's, so that one that found nothing is scored too;
-    by default those in ``detections``.
+    by default those in ``detections``. ``players``, the run's ``tables.PLAYERS``, tells how sure each number
+    is, so that this is judged too.
 
     Only labelled frames are scored. With prompts, each prompt's tracks are scored against the objects
     it means, and ``metrics`` has all of these tracks against all of these objects: an object that two
@@ -132,7 +134,7 @@ def score(
     jerseys, merged = None, None
     if counts is not None and detections["player_id"].notna().any():
         scored = (set().union(*known.values()) if texts else everyone, [*known, None], threshold)
-        jerseys = score_jerseys(comparison.select(*scored), threshold, detections, labels.roster)
+        jerseys = score_jerseys(comparison.select(*scored), threshold, detections, labels.roster, players)
         merged = counts
         owners = detections["player_id"].factorize()[0].astype(np.int64) + 1
         if owners.max() < detections["tracking_id"].nunique():
