@@ -280,13 +280,12 @@ class Helpers(nn.Module):
         if rows:
             row, cell, target = torch.cat(rows), torch.cat(cells), torch.cat(boxes)
             box = (said[row, cell, 1:] + self.anchors[cell]).sigmoid()
-            away = (box - box_convert(target, "xyxy", "cxcywh")).abs().sum(-1).mean()
+            centered = box_convert(target, "xyxy", "cxcywh")
+            away = (box - centered).abs().sum(-1).mean()
             overlap = generalized_box_iou_loss(box_convert(box, "cxcywh", "xyxy"), target, reduction="mean")
-            waves = (
-                self.place(tokens[row, cell]) - place_code(box_convert(target, "xyxy", "cxcywh"))
-            ).square()
-            loss = loss + 5 * away + 2 * overlap + 3 * waves.mean()
-            log |= {"dense_giou": 1 - overlap.item(), "token_place": waves.mean().item()}
+            waves = F.mse_loss(self.place(tokens[row, cell]), place_code(centered))
+            loss = loss + 5 * away + 2 * overlap + 3 * waves
+            log |= {"dense_giou": 1 - overlap.item(), "token_place": waves.item()}
         return loss, log
 
     def color_loss(
@@ -433,7 +432,7 @@ def detector_loss(
     color, color_log = helpers.color_loss(output.features, batch)
     place, place_log = place_loss(output, batch, one, truth)
     shape, shape_log = helpers.shape_loss(output.picture, batch)
-    loss = loss + drawn_loss + 2 * dense + 3 * color + 6 * place + 3 * shape
+    loss = loss + 2 * drawn_loss + 2 * dense + 3 * color + 6 * place + 3 * shape
     log.update(drawn_log | dense_log | color_log | place_log | shape_log)
     log["loss"] = loss.item()
     return loss, log
