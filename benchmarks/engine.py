@@ -1,9 +1,11 @@
 """Time and memory of our SAM 3 engine against transformers' own loop, frame by frame in one process.
 
-    python benchmarks/engine.py [--objects 1 5 10] [--frames 60] [--plot engine.png]
+    python benchmarks/engine.py [--objects 1 5 10 20] [--frames 60] [--plot engine.png]
+    python benchmarks/engine.py --objects 10 --frames 3300 --ours
 
 Both run the same model (the tiny one with random weights, or ``--model FOLDER``) on the same made-up frames.
-Thresholds are lowered so that it follows exactly as many objects as asked for, and keeps them.
+Thresholds are lowered so that it follows exactly as many objects as asked for, and keeps them. ``--ours``
+leaves the stock loop out, which holds on to every frame, and tells how ours changes over a long video.
 """
 
 from __future__ import annotations
@@ -192,6 +194,32 @@ def measure(model: Sam3VideoModel, objects: int, frames: int) -> dict[str, Figur
     }
 
 
+def stays_flat(model: Sam3VideoModel, objects: int, frames: int) -> None:
+    """Run our loop alone and print how a frame's time and the process's memory change with its number."""
+    keep_exactly(model, objects)
+    ids = torch.full((1, 8), 3)
+    engine = Engine(model, [(ids, torch.ones_like(ids))], frames)
+    clock = Clock(model)
+    seconds, megabytes = [], []
+    for number, pixels in enumerate(pictures(frames, model.tracker_model.image_size)):
+        pixels = pixels.to(model.device, model.dtype)
+        clock.take()
+        engine.step(number, pixels)
+        seconds.append(sum(clock.take().values()))
+        engine.state.waiting.clear()
+        if (number + 1) % 100 == 0:
+            gc.collect()
+            megabytes.append(memory(model.device))
+            print(
+                f"  frame {number + 1}: {1000 * statistics.median(seconds[-100:]):.0f} ms a frame, state"
+                f" {engine.state.nbytes / 1e6:.1f} MB, {megabytes[-1]:.0f} MB"
+            )
+    assert len(engine.state.tracks) == objects
+    early, late = (statistics.median(seconds[at - 100 : at]) for at in (300, frames // 100 * 100))
+    growth = (megabytes[-1] - megabytes[2]) / (len(megabytes) - 3) * 10
+    print(f"  late / frame 300: {late / early:.3f} of the time; {growth:+.1f} MB in 1,000 frames")
+
+
 def plot(found: dict[int, dict[str, Figures]], path: Path) -> None:
     """Bars of milliseconds a frame by part, for each number of objects and each loop."""
     import matplotlib
@@ -215,10 +243,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", type=Path, help="a folder; the tiny model with random weights otherwise")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--objects", type=int, nargs="+", default=[1, 5, 10])
+    parser.add_argument("--objects", type=int, nargs="+", default=[1, 5, 10, 20])
     parser.add_argument("--frames", type=int, default=60)
     parser.add_argument("--plot", type=Path)
+    parser.add_argument("--ours", action="store_true", help="ours alone, over a long video: from 500 frames")
     options = parser.parse_args()
+    if options.ours and options.frames < 500:
+        parser.error("--ours compares late frames with early ones: ask for --frames 500 or more")
     device = choose_device(options.device)
     found = {}
     print(f"{device}; {torch.get_num_threads()} threads, {options.frames} frames")
@@ -227,6 +258,10 @@ def main() -> None:
         model = tiny.build() if options.model is None else Sam3VideoModel.from_pretrained(options.model)
         model.set_attn_implementation("sdpa")
         model = model.eval().to(device.device, device.dtype)
+        if options.ours:
+            print(f"{objects} objects")
+            stays_flat(model, objects, options.frames)
+            continue
         found[objects] = measure(model, objects, options.frames)
         figures = found[objects]
         ratio = figures["ours"].seconds / figures["stock"].seconds
@@ -240,7 +275,7 @@ def main() -> None:
         for part in PARTS:
             one, other = (figures[loop].parts[part] * 1000 for loop in LOOPS)
             print(f"  {part:<17} stock {one:7.1f} ms, ours {other:7.1f}, ratio {other / max(one, 1e-9):.2f}")
-    if options.plot is not None:
+    if options.plot is not None and found:
         plot(found, options.plot)
         print(f"wrote {options.plot}")
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from courtside.sam3.frames import FrameDetector
     from courtside.video import Video
 
-__all__ = ["TRACKERS", "DetectionTracker", "LabelsTracker", "Tracker", "make_tracker"]
+__all__ = ["LEAST_SCORE", "TRACKERS", "DetectionTracker", "LabelsTracker", "Tracker", "make_tracker"]
 
 TRACKERS = ("sam3", "sam3-associate", "bytetrack", "ocsort", "botsort", "labels")
 """The names that :func:`make_tracker` knows: ``sam3`` follows prompts, ``sam3-associate`` does so without
@@ -37,7 +37,8 @@ _DEFAULTS = {
     "ocsort": {},
     "botsort": {"track_activation_threshold": 0.4},
 }
-_LEAST_SCORE = 0.1  # of SAM 3's boxes that are linked: what is unsure goes on with a track, but starts none
+LEAST_SCORE = 0.1
+"""Of SAM 3's boxes that are linked: what is unsure goes on with a track, but starts none."""
 _SAM3_SETTINGS = {
     "sam3": ("memory_selection", "speed", "time_budget"),
     "sam3-associate": ("lost_track_buffer",),
@@ -123,7 +124,7 @@ def make_tracker(
     if detections is None:
         from courtside.sam3 import FrameDetector
 
-        detections = FrameDetector(model, device, least_score=_LEAST_SCORE)
+        detections = FrameDetector(model, device, least_score=LEAST_SCORE)
     return DetectionTracker(name, detections, **settings)
 
 

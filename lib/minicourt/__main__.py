@@ -41,6 +41,8 @@ def _parser() -> argparse.ArgumentParser:
     measure.add_argument("--seeds", type=int, nargs="+", default=[901, 902])
     measure.add_argument("--levels", nargs="+", default=list(LEVELS), choices=LEVELS)
     measure.add_argument("--frames", type=int, default=150)
+    measure.add_argument("--prompted", type=int, default=50, help="first frames tracked with every prompt")
+    measure.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="clips at a time")
     measure.add_argument("--out", default="reports/tiny", metavar="DIR", help="where clips and runs are kept")
     return parser
 
@@ -83,7 +85,13 @@ def main(arguments: list[str] | None = None) -> int:
         clips = [(level, seed) for seed in options.seeds for level in options.levels]
         out = Path(options.out)
         figures = evaluate(
-            options.model, clips, videos=out / "clips", runs=out / "runs", frames=options.frames
+            options.model,
+            clips,
+            videos=out / "clips",
+            runs=out / "runs",
+            frames=options.frames,
+            prompted=options.prompted,
+            processes=options.processes,
         )
         print(describe(table(figures)))
         return 0

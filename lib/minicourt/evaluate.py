@@ -1,18 +1,23 @@
 """Measure a tiny SAM 3 on rendered clips it never saw, through Courtside's own tracker and scores.
 
-Each clip is tracked by ``--tracker sam3`` with six prompts at once. Beside it run ByteTrack, BoT-SORT
-and association by masks on what the same model detects frame by frame, which shows what its memory is worth.
+Each clip is tracked by ``--tracker sam3`` with "basketball player", and its beginning with prompts of every
+kind at once. Beside it run ByteTrack, BoT-SORT and association by masks on what the same model detects frame
+by frame, which shows what its memory is worth.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import multiprocessing
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from scipy.optimize import linear_sum_assignment
 from tqdm import tqdm
 
@@ -20,17 +25,18 @@ from courtside import run, scoring, tables
 from courtside.files import detection_rows
 from courtside.labels import Labels, read_labels
 from courtside.masks import rle_iou
+from courtside.sam3 import FrameDetector, Sam3Associate
 from courtside.scoring.counts import Counts, metrics_of
 from courtside.scoring.frames import box_iou
 from courtside.scoring.product import REENTRY_GAPS
 from courtside.settings import Settings
-from courtside.trackers import make_tracker
+from courtside.trackers import LEAST_SCORE, DetectionTracker
+from courtside.types import FrameDetections
 from courtside.video import Video
 from minicourt.clip import render_clip
 from minicourt.palette import JERSEY_NAMES
 
 __all__ = [
-    "DEFAULT_CLIPS",
     "EVERYONE",
     "NOTHING",
     "Figures",
@@ -41,9 +47,6 @@ __all__ = [
     "table",
 ]
 
-DEFAULT_CLIPS = tuple(
-    (level, seed) for seed in (901, 902) for level in ("easy", "game", "crowd", "reentry", "lookalike")
-)
 EVERYONE, REFEREE, NOTHING = "basketball player", "referee", "dog"
 OTHER_WORDS = (
     "the team in {}",
@@ -54,7 +57,8 @@ OTHER_WORDS = (
     "players wearing {}",
 )
 _IN_COLOR = "player in {}"
-BASELINES = ("sam3-associate", "bytetrack", "botsort")
+_LINKERS = ("bytetrack", "botsort")
+BASELINES = ("sam3-associate", *_LINKERS)
 
 
 @dataclass(slots=True)
@@ -74,73 +78,115 @@ class Figures:
 
 
 def prompts_for(folder: Path) -> tuple[list[str], list[str]]:
-    """The prompts to try on a clip, and those of them that fit nobody."""
+    """The prompts to try on a clip, "basketball player" first, and those of them that fit nobody."""
     meaning = json.loads((folder / "prompts.json").read_text())
     colors = [_IN_COLOR.format(name) for name in (*JERSEY_NAMES, "dark", "light")]
     worn = [text for text in colors if meaning[text]]
     absent = [text for text in colors[: len(JERSEY_NAMES)] if not meaning[text]]
-    seed = sum(folder.name.encode())
-    return [EVERYONE, *worn, REFEREE, absent[seed % len(absent)], NOTHING], [
-        absent[seed % len(absent)],
-        NOTHING,
-    ]
+    nobody = [absent[sum(folder.name.encode()) % len(absent)], NOTHING]
+    return [EVERYONE, *worn, REFEREE, *nobody], nobody
 
 
 def evaluate(
-    model: str | Path, clips: Iterable[tuple[str, int]], *, videos: Path, runs: Path, frames: int = 150
+    model: str | Path,
+    clips: Iterable[tuple[str, int]],
+    *,
+    videos: Path,
+    runs: Path,
+    frames: int = 150,
+    prompted: int = 50,
+    processes: int = 1,
 ) -> list[Figures]:
-    """Render what is missing under ``videos``, track what changed under ``runs``, and measure."""
-    found = []
-    for level, seed in (bar := tqdm(list(clips), "clips", unit="clip")):
-        bar.set_postfix_str(f"{level} {seed}")
-        folder = Path(videos) / f"{level}-{seed}-{frames}"
-        if not folder.is_dir():
-            render_clip(folder, level=level, seed=seed, frames=frames, progress=False)
-        found.append(_measure(model, folder, Path(runs) / folder.name, level, seed))
-    return found
+    """Render what is missing under ``videos``, track what changed under ``runs``, and measure.
+
+    Clips have ``frames`` frames, the first ``prompted`` of which are tracked with all the other prompts:
+    each of these costs about as much as "basketball player". So many ``processes`` take a clip at a time.
+    """
+    measure = partial(_measure, model, Path(videos), Path(runs), frames, min(prompted, frames))
+    clips = list(clips)
+    bar = partial(tqdm, desc="clips", total=len(clips), unit="clip")
+    if processes == 1:
+        return list(bar(map(measure, clips)))
+    with ProcessPoolExecutor(
+        processes, multiprocessing.get_context("spawn"), torch.set_num_threads, (1,)
+    ) as pool:
+        return list(bar(pool.map(measure, clips)))
 
 
-def _measure(model: str | Path, folder: Path, out: Path, level: str, seed: int) -> Figures:
-    texts, absent = prompts_for(folder)
-    video = Video(folder / "video.mp4")
-    labels = read_labels(folder, video)
+def _measure(
+    model: str | Path, videos: Path, runs: Path, frames: int, prompted: int, clip: tuple[str, int]
+) -> Figures:
+    level, seed = clip
+    whole, start = (_rendered(videos, level, seed, length) for length in (frames, prompted))
+    texts, absent = prompts_for(start)
     meant = next(text for text in texts if text.startswith(_IN_COLOR.format("")))
     other = OTHER_WORDS[seed % len(OTHER_WORDS)].format(meant.rsplit(" ", 1)[1])
-    settings = Settings(video=video.path, out=out, prompts=(*texts, other), model=str(model), labels=folder)
-    done = run.execute(settings, stages=("track", "score"), progress=False)
-    detections = done.detections()
-    is_other = detections["prompt"] == other
-    counts = {"sam3": _counts(detections[~is_other], labels, video, texts)}
-    # The labels know the plain words only.
-    in_plain_words = detections[is_other].assign(prompt=meant)
-    counts["sam3"][other] = _counts(in_plain_words, labels, video, [meant])[meant]
-    for name in BASELINES:
-        tracked = _tracked(make_tracker(name, model=model), video)
+
+    video = Video(whole / "video.mp4")
+    labels = read_labels(whole, video)
+    followed = _follow(model, whole, runs, (EVERYONE,))
+    counts = {"sam3": _counts(followed, labels, video, [EVERYONE])}
+    for name, tracked in _baselines(model, video):
         counts[name] = _counts(tracked, labels, video, [EVERYONE])
-    shown = detections[detections["prompt"].isin([text for text in absent if not labels.objects_of(text)])]
+
+    first = Video(start / "video.mp4")
+    first_labels = read_labels(start, first)
+    said = _follow(model, start, runs, (*texts[1:], other))
+    is_other = said["prompt"] == other
+    counts["sam3"] |= _counts(said[~is_other], first_labels, first, texts[1:])
+    # The labels know the plain words only.
+    in_plain_words = said[is_other].assign(prompt=meant)
+    counts["sam3"][other] = _counts(in_plain_words, first_labels, first, [meant])[meant]
+    shown = said[said["prompt"].isin([text for text in absent if not first_labels.objects_of(text)])]
     return Figures(
         level=level,
         seed=seed,
         counts=counts,
-        mask_ious=mask_ious(detections[detections["prompt"] == EVERYONE], labels),
+        mask_ious=mask_ious(followed, labels),
         false_frames=len(shown[["prompt", "frame"]].drop_duplicates()),
-        empty_frames=len(absent) * video.frame_count,
+        empty_frames=len(absent) * first.frame_count,
     )
+
+
+def _rendered(videos: Path, level: str, seed: int, frames: int) -> Path:
+    folder = videos / f"{level}-{seed}-{frames}"
+    if not folder.is_dir():
+        render_clip(folder, level=level, seed=seed, frames=frames, progress=False)
+    return folder
+
+
+def _follow(model: str | Path, clip: Path, runs: Path, prompts: tuple[str, ...]) -> pd.DataFrame:
+    settings = Settings(
+        video=clip / "video.mp4", out=runs / clip.name, prompts=prompts, model=str(model), labels=clip
+    )
+    return run.execute(settings, stages=("track",), progress=False).detections()
+
+
+def _baselines(model: str | Path, video: Video) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Trackers without memory by name, with their tracks."""
+    yield "sam3-associate", _tracks(Sam3Associate(model).track(video, [EVERYONE], progress=False), video)
+    parts = []
+    for found in FrameDetector(model, least_score=LEAST_SCORE).find(video, [EVERYONE]):
+        boxes = pd.DataFrame(found.boxes(video), columns=["x1", "y1", "x2", "y2"])
+        parts.append(boxes.assign(frame=found.frame, confidence=found.scores))
+    boxes = pd.concat(parts, ignore_index=True)[list(tables.DETECTIONS.columns)]
+    boxes = tables.typed(boxes, tables.DETECTIONS)
+    for name in _LINKERS:
+        tracked = DetectionTracker(name, boxes).track(video, progress=False)
+        yield name, _tracks(tracked, video)
+
+
+def _tracks(frames: Iterable[FrameDetections], video: Video) -> pd.DataFrame:
+    """Tracked frames as the table ``PLAYER_DETECTIONS``, for the prompt "basketball player"."""
+    rows = [row for frame in frames for row in detection_rows(frame, video.name, [EVERYONE])]
+    table = pd.DataFrame(rows, columns=list(tables.PLAYER_DETECTIONS.columns)).assign(prompt=EVERYONE)
+    return tables.typed(table, tables.PLAYER_DETECTIONS)
 
 
 def _counts(detections: pd.DataFrame, labels: Labels, video: Video, texts: list[str]) -> dict[str, Counts]:
     scores = scoring.score(detections, labels, times_s=video.times_s, prompts=texts)
     kept = {text: scores.protocol["prompts"][text]["counts"] for text in texts}
     return {text: Counts.from_json(counts) for text, counts in kept.items() if counts is not None}
-
-
-def _tracked(tracker, video: Video) -> pd.DataFrame:
-    """A tracker's frames as the table ``PLAYER_DETECTIONS``, for the prompt "basketball player"."""
-    rows = []
-    for frame in tracker.track(video, [EVERYONE], progress=False):
-        rows += detection_rows(frame, video.name, [EVERYONE])
-    table = pd.DataFrame(rows, columns=list(tables.PLAYER_DETECTIONS.columns))
-    return tables.typed(table, tables.PLAYER_DETECTIONS)
 
 
 def mask_ious(detections: pd.DataFrame, labels: Labels) -> list[float]:

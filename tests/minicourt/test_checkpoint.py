@@ -19,7 +19,7 @@ from courtside.labels import read_labels
 from courtside.settings import Settings
 from courtside.video import Video
 from minicourt.clip import render_clip
-from minicourt.evaluate import EVERYONE, NOTHING, mask_ious, prompts_for
+from minicourt.evaluate import BASELINES, EVERYONE, NOTHING, REFEREE, evaluate, mask_ious, prompts_for, table
 
 FRAMES = 30
 
@@ -102,3 +102,18 @@ def test_prompts_mean_what_they_say(tracked, clip):
     assert NOTHING in absent
     shown = detections[detections["prompt"].isin(absent)]
     assert shown["frame"].nunique() <= 0.1 * FRAMES
+
+
+def test_it_is_measured_beside_trackers_without_memory(tiny_sam3, tmp_path):
+    clips = [("easy", 955)]
+    found = evaluate(
+        tiny_sam3, clips, videos=tmp_path / "clips", runs=tmp_path / "runs", frames=8, prompted=4
+    )
+    rows = table(found)
+    for name in ("sam3", *BASELINES):
+        row = rows[f"{EVERYONE}: easy, game: {name}"]
+        assert row["precision"] > 0.3
+        assert row["tracks_per_player"] > 0.3
+    assert rows["player in a colour"].keys() == rows[REFEREE].keys() == {"precision", "recall"}
+    assert found[0].empty_frames == 2 * 4
+    assert rows["masks of matched players"]["masks"] >= 8
