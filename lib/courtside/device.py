@@ -30,6 +30,11 @@ class Device:
         dtype = str(self.dtype).removeprefix("torch.")
         return {"device": str(self.device), "dtype": dtype, "reason": self.reason}
 
+    def settings(self) -> dict[str, str]:
+        """The same as a tracker's settings have it, where the reason is ``device_reason``."""
+        said = self.facts()
+        return {"device": said["device"], "dtype": said["dtype"], "device_reason": said["reason"]}
+
 
 def choose_device(wanted: str = "auto") -> Device:
     """The device to use: ``auto`` prefers CUDA, then MPS, then the CPU; a name asks for just that one.

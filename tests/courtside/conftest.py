@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -215,3 +217,19 @@ def browser() -> Iterator:
         browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def wait_for() -> Callable[..., None]:
+    """Wait at most so many seconds until something has happened, as long as the worker that does it lives."""
+
+    def wait(
+        happened: Callable[[], bool], worker: subprocess.Popen | None = None, seconds: float = 60
+    ) -> None:
+        deadline = time.monotonic() + seconds
+        while not happened():
+            assert time.monotonic() < deadline
+            assert worker is None or worker.poll() is None, worker.stderr.read()
+            time.sleep(0.01)
+
+    return wait

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -254,17 +253,13 @@ def test_settings_of_a_tracker_take_their_types(text, value):
     assert cli._option(text) == ("a", value)
 
 
-def test_ctrl_c_is_exit_code_130_and_no_traceback(tmp_path):
+def test_ctrl_c_is_exit_code_130_and_no_traceback(tmp_path, wait_for):
     clip = _write_clip(tmp_path / "clip", frames=1500)
     command = [sys.executable, "-m", "courtside.cli", *_track(tmp_path)]
     command[command.index("bytetrack")] = "botsort"
     worker = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     tracking = tmp_path / "run" / "tracking"
-    deadline = time.monotonic() + 60
-    while not tracking.exists():
-        assert time.monotonic() < deadline
-        assert worker.poll() is None, worker.stderr.read()
-        time.sleep(0.01)
+    wait_for(tracking.exists, worker)
     worker.send_signal(signal.SIGINT)
     _, said = worker.communicate(timeout=60)
     assert worker.returncode == 130

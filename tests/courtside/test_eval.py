@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from functools import partial
 from pathlib import Path
 
@@ -210,7 +209,7 @@ def test_ctrl_c_keeps_what_there_is_and_leaves_nothing_running(job, tmp_path):
     assert Run(job.settings.out).status()["track"]["state"] in ("failed", "done")
 
 
-def test_a_job_ends_when_its_batch_dies(job, tmp_path):
+def test_a_job_ends_when_its_batch_dies(job, tmp_path, wait_for):
     order = tmp_path / "order.json"
     order.write_text(json.dumps(order_of(job, STAGES)))
     code = (
@@ -225,10 +224,7 @@ def test_a_job_ends_when_its_batch_dies(job, tmp_path):
     assert watch.is_held(job.settings.out)
     parent.kill()
     parent.communicate()
-    deadline = time.monotonic() + 20
-    while watch.is_held(job.settings.out):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_for(lambda: not watch.is_held(job.settings.out), seconds=20)
     assert Run(job.settings.out).status()["track"]["state"] == "failed"
 
 

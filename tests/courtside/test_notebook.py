@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import nbformat
@@ -69,17 +68,13 @@ _WORK = (
 )
 
 
-def test_ctrl_c_stops_a_notebook(tmp_path, out):
+def test_ctrl_c_stops_a_notebook(tmp_path, out, wait_for):
     started = tmp_path / "started"
     cell = f"import pathlib, time; pathlib.Path({str(started)!r}).touch(); time.sleep(600)"
     source = _write(tmp_path / "a.ipynb", cell)
     command = [sys.executable, "-c", _WORK, str(source), str(out)]
     worker = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
-    while not started.exists():
-        assert time.monotonic() < deadline
-        assert worker.poll() is None, worker.stderr.read()
-        time.sleep(0.05)
+    wait_for(started.exists, worker)
     worker.send_signal(signal.SIGINT)
     _, said = worker.communicate(timeout=60)
     assert said.strip().endswith("KeyboardInterrupt")

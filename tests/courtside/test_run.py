@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -386,11 +385,11 @@ def long_clip(tmp_path: Path) -> Path:
     return _write_clip(tmp_path / "long", frames=1500)
 
 
-def _start_tracking(clip: Path, out: Path) -> subprocess.Popen:
+def _start_tracking(clip: Path, out: Path, wait_for: Callable[..., None]) -> subprocess.Popen:
     worker = subprocess.Popen(
         [sys.executable, "-c", _WORK, str(clip), str(out)], stderr=subprocess.PIPE, text=True
     )
-    _wait_for(lambda: (out / "tracking").exists(), worker)
+    wait_for((out / "tracking").exists, worker)
     assert _states(out)["track"] == "running"
     return worker
 
@@ -420,7 +419,7 @@ def _saved(out: Path) -> int:
 
 
 @pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT])
-def test_tracking_that_was_stopped_goes_on_and_ends_the_same(stop, tmp_path, random_sam3):
+def test_tracking_that_was_stopped_goes_on_and_ends_the_same(stop, tmp_path, random_sam3, wait_for):
     clip = _write_clip(tmp_path / "clip", frames=40)
     whole = Settings(
         video=clip / "video.mp4", out=tmp_path / "whole", prompts=["a", "b"], model=random_sam3, device="cpu"
@@ -430,7 +429,7 @@ def test_tracking_that_was_stopped_goes_on_and_ends_the_same(stop, tmp_path, ran
     out = tmp_path / "stopped"
     for least in (3, 9):
         worker = _follow(clip, out, random_sam3)
-        _wait_for(lambda least=least: _saved(out) >= least, worker)
+        wait_for(lambda least=least: _saved(out) >= least, worker)
         worker.send_signal(stop)
         worker.communicate()
         assert not (out / "player_detections.parquet").exists()
@@ -441,11 +440,11 @@ def test_tracking_that_was_stopped_goes_on_and_ends_the_same(stop, tmp_path, ran
     assert not (out / "tracking").exists()
 
 
-def test_tracking_starts_anew_where_something_changed(tmp_path, random_sam3):
+def test_tracking_starts_anew_where_something_changed(tmp_path, random_sam3, wait_for):
     clip = _write_clip(tmp_path / "clip", frames=40)
     out = tmp_path / "run"
     worker = _follow(clip, out, random_sam3)
-    _wait_for(lambda: _saved(out) >= 3, worker)
+    wait_for(lambda: _saved(out) >= 3, worker)
     worker.kill()
     worker.communicate()
     settings = Settings(video=clip / "video.mp4", out=out, prompts=["b"], model=random_sam3, device="cpu")
@@ -454,22 +453,14 @@ def test_tracking_starts_anew_where_something_changed(tmp_path, random_sam3):
     assert table["frame"].min() == 0
 
 
-def _wait_for(happened: Callable[[], bool], worker: subprocess.Popen | None = None) -> None:
-    deadline = time.monotonic() + 60
-    while not happened():
-        assert time.monotonic() < deadline
-        assert worker is None or worker.poll() is None, worker.stderr.read()
-        time.sleep(0.01)
-
-
-def test_the_status_is_true_after_sigkill_and_the_run_goes_on(long_clip, tmp_path):
+def test_the_status_is_true_after_sigkill_and_the_run_goes_on(long_clip, tmp_path, wait_for):
     out = tmp_path / "run"
-    worker = _start_tracking(long_clip, out)
+    worker = _start_tracking(long_clip, out, wait_for)
     assert Run(out).status()["track"]["state"] == "running"
     worker.kill()
     worker.communicate()
     assert Run(out).status()["track"]["why"] == "the process was killed"
-    _wait_for(lambda: _states(out)["track"] == "failed")
+    wait_for(lambda: _states(out)["track"] == "failed")
     assert not (out / "player_detections.parquet").exists()
     settings = _settings(long_clip, out, tracker="bytetrack", labels=None)
     assert execute(settings, stages=("track",), progress=False).status()["track"]["state"] == "done"
@@ -492,9 +483,9 @@ def test_a_reader_knows_even_when_the_watcher_was_killed_too(clip, tmp_path):
     assert _states(out)["track"] == "done"
 
 
-def test_ctrl_c_is_written_down_and_leaves_no_partial_file(long_clip, tmp_path):
+def test_ctrl_c_is_written_down_and_leaves_no_partial_file(long_clip, tmp_path, wait_for):
     out = tmp_path / "run"
-    worker = _start_tracking(long_clip, out)
+    worker = _start_tracking(long_clip, out, wait_for)
     worker.send_signal(signal.SIGINT)
     worker.communicate()
     assert worker.returncode != 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import time
 from pathlib import Path
 
 import numpy as np
@@ -227,19 +226,16 @@ def test_a_run_that_can_not_be_is_refused_before_it_starts(explorer):
     assert "is too long: it makes 42 tokens" in heard[1]["error"]
 
 
-def test_a_run_is_started_followed_and_stopped(explorer, random_sam3, tmp_path, monkeypatch):
+def test_a_run_is_started_followed_and_stopped(explorer, random_sam3, tmp_path, monkeypatch, wait_for):
     monkeypatch.setattr(explorer, "_source", str(random_sam3))
     widget = ExplorerWidget(explorer, ["a"], out=tmp_path / "run")
     assert widget.handle({"do": "track"})[0]["said"].endswith("run")
     with pytest.raises(SettingError, match="a run is under way"):
         widget.track()
-    deadline = time.monotonic() + 300
-    while not (tmp_path / "run" / "config.json").exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
+    wait_for((tmp_path / "run" / "config.json").exists, seconds=300)
     assert Run(tmp_path / "run").settings().prompts == ("a",)
     widget.stop()
-    while "done" not in widget.run and time.monotonic() < deadline:
-        time.sleep(0.1)
+    wait_for(lambda: "done" in widget.run, seconds=300)
     assert widget.run["said"].startswith(("The run stopped: ", "Done: "))
 
 

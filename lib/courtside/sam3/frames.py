@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +17,7 @@ from courtside.errors import DeviceError, SettingError
 from courtside.sam3 import weights
 from courtside.sam3.engine import FrameMasks
 from courtside.sam3.network import Network, Proposals, detect_all, overlaps
-from courtside.sam3.tracker import check_texts, encode_texts, prepared, to_detections
+from courtside.sam3.tracker import check_texts, encode_texts, prepared, to_detections, warn_of_nothing
 from courtside.types import FrameDetections
 
 if TYPE_CHECKING:
@@ -64,8 +63,7 @@ class FrameDetector:
         said: dict[str, Any] = {"model": self._source, "device": self._wanted}
         if self._loaded is not None:
             model, _, device = self._loaded
-            used = device.facts()
-            said |= {"device": used["device"], "dtype": used["dtype"], "device_reason": used["reason"]}
+            said |= device.settings()
             said |= {"least_score": self._least(model), "det_nms_thresh": model.det_nms_thresh}
         return said
 
@@ -196,5 +194,4 @@ class Sam3Associate:
                 texts,
             )
         if next_id == 1:
-            named = ", ".join(map(repr, texts))
-            warnings.warn(f"no players found in {video.name}: nothing fits {named}", stacklevel=2)
+            warn_of_nothing(video, texts, stacklevel=2)

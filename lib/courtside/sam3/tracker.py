@@ -80,8 +80,7 @@ class Sam3Tracker:
         said["speed"] = dataclasses.asdict(self._used)
         if self._loaded is not None:
             model, _, device = self._loaded
-            used = device.facts()
-            said |= {"device": used["device"], "dtype": used["dtype"], "device_reason": used["reason"]}
+            said |= device.settings()
             own = sorted(vars(model).keys() & model.config.to_dict().keys())
             said |= {key: getattr(model, key) for key in own if isinstance(getattr(model, key), (int, float))}
         return said
@@ -238,8 +237,13 @@ class Following(Iterator[FrameDetections]):
     def _end(self) -> None:
         self._bar.close()
         if not self._found:
-            named = ", ".join(map(repr, self._texts))
-            warnings.warn(f"no players found in {self._video.name}: nothing fits {named}", stacklevel=3)
+            warn_of_nothing(self._video, self._texts, stacklevel=3)
+
+
+def warn_of_nothing(video: Video, texts: Sequence[str], stacklevel: int) -> None:
+    """Warn that nothing was found in any frame, on behalf of the caller ``stacklevel`` calls above."""
+    named = ", ".join(map(repr, texts))
+    warnings.warn(f"no players found in {video.name}: nothing fits {named}", stacklevel=stacklevel + 1)
 
 
 def check_texts(prompts: Sequence[str]) -> list[str]:
