@@ -356,11 +356,13 @@ def place_loss(
 
     A mask is a product of the two. Left alone they find a way to tell neighbours apart only after hundreds
     of steps without any mask; where both say whose they are in the same waves, the product tells at once.
-    Pixels on nobody say 0.
+    Pixels on nobody say 0. Those on someone are also asked, by the product, whose of all people's code is
+    theirs (cross-entropy): where people touch, masks are as good as this.
     """
     prompts = len(batch.wanted) // len(batch.images)
     said = output.pixels[:, : 2 * len(_WAVES)].permute(0, 2, 3, 1)
     loss, drawn = said.sum() * 0, output.drawn.tolist()
+    right: list[float] = []
     for i, row in enumerate(drawn):
         masks = batch.masks[row // prompts]
         if not len(masks):
@@ -370,9 +372,12 @@ def place_loss(
         on, off = share > 0.5, share < 0.02
         loss = loss + said[i][off].square().mean() / len(drawn)
         if on.any():
-            target = place_code(box_convert(batch.boxes[row // prompts], "xyxy", "cxcywh"))[owner[on]]
-            loss = loss + (said[i][on] - target).square().mean() / len(drawn)
-    log = {"pixel_place": loss.item()}
+            codes = place_code(box_convert(batch.boxes[row // prompts], "xyxy", "cxcywh"))
+            loss = loss + (said[i][on] - codes[owner[on]]).square().mean() / len(drawn)
+            whose = said[i][on] @ codes.T
+            loss = loss + F.cross_entropy(whose, owner[on]) / len(drawn)
+            right.append((whose.argmax(1) == owner[on]).float().mean().item())
+    log = {"pixel_place": loss.item()} | ({"owner_right": float(np.mean(right))} if right else {})
     position = {row: i for i, row in enumerate(drawn)}
     chosen = [
         (position[row], query, person)

@@ -87,16 +87,17 @@ _SEEING = (
 
 
 def patience(stage: Stage, step: int) -> float:
-    """What the rate of parts that the stage before has trained is multiplied by, rising from 0 to 0.2.
+    """What the rate of parts that the stage before has trained is multiplied by, rising from 0 to 1.
 
     Layers that begin from nothing send back gradients in any direction, and a step of Muon is as long
-    whatever the gradient: at the full rate they would undo at once what was learnt.
+    whatever the gradient: at the full rate they would undo at once what was learnt. Later the backbone has
+    most to learn: masks of people who touch are as good as its tokens know whose they are.
 
-    >>> stage = Stage("detect", 1000, 1, 1, 1.0, 50)
-    >>> [patience(stage, step) for step in (0, 200, 400, 900)]
-    [0.0, 0.1, 0.2, 0.2]
+    >>> stage = Stage("detect", 1000, 1, 1, 1.0, 10)
+    >>> [round(patience(stage, step), 2) for step in (0, 50, 100, 200, 900)]
+    [0.0, 0.06, 0.25, 1.0, 1.0]
     """
-    return 0.2 * min(1.0, step / (8 * stage.warmup))
+    return min(1.0, step / (20 * stage.warmup)) ** 2
 
 
 def world() -> tuple[int, int]:
