@@ -5,6 +5,9 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import subprocess
+import sys
+import time
 import warnings
 from pathlib import Path
 
@@ -12,8 +15,9 @@ import numpy as np
 import psutil
 import pytest
 
+from courtside import watch
 from courtside.errors import SettingError
-from courtside.eval.batch import run_batch
+from courtside.eval.batch import read_records, run_batch
 from courtside.eval.cluster import RayEngine
 from courtside.eval.jobs import Job
 from courtside.folder import Run
@@ -102,6 +106,61 @@ def test_jobs_run_fail_and_a_killed_worker_is_tried_once_more(cluster, clip, tmp
     }
     assert "nowhere.txt" in records["broken"]["why"]
     assert Run(jobs[1].settings.out).scores()["metrics"]["idf1"] == 1
+
+
+def test_ctrl_c_keeps_what_there_is_and_leaves_nothing_running(cluster, clip, tmp_path, wait_for):
+    job = _job(clip, tmp_path, "stopped")
+    engine = RayEngine([job])
+
+    class Interrupted:
+        about = engine.about
+
+        def run(self, jobs, stages):
+            for event in engine.run(jobs, stages):
+                yield event
+                if event and event.stage == "track":
+                    raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_batch([job], tmp_path / "out", lambda todo: Interrupted(), stages=STAGES, progress=False)
+    assert read_records(tmp_path / "out")["stopped"]["why"] == "interrupted"
+    wait_for(lambda: not watch.is_held(job.settings.out), seconds=20)
+    assert Run(job.settings.out).status()["track"]["state"] in ("failed", "done")
+    records = run_batch([job], tmp_path / "out", RayEngine, stages=STAGES, progress=False)
+    assert records["stopped"]["state"] == "done"
+
+
+def test_a_worker_that_dies_is_tried_again_on_another_machine(cluster, clip, tmp_path):
+    """A second Ray machine, which is this one under another name, joins the cluster."""
+    head = ray.get_runtime_context().gcs_address
+    command = [Path(sys.executable).with_name("ray"), "start", f"--address={head}"]
+    command += ["--num-cpus=1", "--num-gpus=1", "--object-store-memory=80000000", "--block"]
+    other = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 60
+        while sum(node["Alive"] for node in ray.nodes()) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        job = _job(clip, tmp_path, "moved")
+        engine = RayEngine([job])
+        assert engine.about.startswith("1 at once on 2 Ray machines, 1 GPUs and ")
+        machines, done = [], []
+        for event in engine.run([job], STAGES):
+            if event and event.stage == "track" and not event.frames:
+                machines.append(_machine_of(_ray_worker_of(job.settings.out)))
+                if len(machines) == 1:
+                    os.kill(_ray_worker_of(job.settings.out), signal.SIGKILL)
+            done += [event.state] if event and event.state else []
+        assert len(set(machines)) == 2
+        assert done[-1] == "done"
+    finally:
+        other.send_signal(signal.SIGINT)
+        other.wait(timeout=60)
+
+
+def _machine_of(worker: int) -> int:
+    """The raylet that a Ray worker belongs to."""
+    return psutil.Process(worker).ppid()
 
 
 def _ray_worker_of(out: Path) -> int:
