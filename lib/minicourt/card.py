@@ -20,7 +20,12 @@ _PANELS = (
     (
         "see",
         "training loss",
-        {"dense": "a person here, and its box", "color": "jersey colour", "shape": "shapes under a token"},
+        {
+            "dense": "a person here, and its box",
+            "color": "jersey colour",
+            "shape": "shapes under a token",
+            "owner": "whose they are",
+        },
     ),
     ("detect", "training loss", {"score": "score", "mask_dice": "mask Dice", "semantic_dice": "map Dice"}),
     ("detect-heldout", "share", _FOUND),

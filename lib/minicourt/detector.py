@@ -32,14 +32,17 @@ __all__ = [
     "mask_losses",
     "mask_overlap",
     "place_code",
+    "whose_loss",
 ]
 
 _FINE = TARGET_GRID // GRID  # target cells under a token, each way
+_CELLS = MASK_GRID // GRID  # cells of a mask under a token, each way
 _WAVES = (
     (0, 2.0), (0, 1.0), (0, 0.5), (0, 0.25), (0, 0.125), (1, 2.0), (1, 1.0), (1, 0.5), (1, 0.25), (1, 0.125),
     (2, 0.5), (2, 0.25), (3, 1.0), (3, 0.5),
 )  # fmt: skip
 """Parts of a box (centre x and y, width, height) and wave lengths, shares of the frame."""
+_CODE = 2 * len(_WAVES)
 
 
 @dataclass(slots=True)
@@ -232,7 +235,8 @@ class Helpers(nn.Module):
     are told apart by these;
     ``color`` asks each picture token for the jersey colour there, before any text; ``shape`` asks each
     token of the backbone which of the target cells that it covers lie on anyone, and which on whoever
-    covers most of it, since all masks are drawn from what these tokens know.
+    covers most of it; ``owner`` asks it whose each of its mask cells is, in the waves of that person's box.
+    All masks are drawn from what these tokens know, and where people touch it is this that they lack.
     """
 
     def __init__(self) -> None:
@@ -246,7 +250,10 @@ class Helpers(nn.Module):
         self.shape = nn.Sequential(
             nn.LayerNorm(VIT_WIDTH), nn.Linear(VIT_WIDTH, 256), nn.GELU(), nn.Linear(256, 2 * _FINE**2)
         )
-        self.place = nn.Sequential(nn.LayerNorm(HIDDEN), nn.Linear(HIDDEN, 2 * len(_WAVES)))
+        self.place = nn.Sequential(nn.LayerNorm(HIDDEN), nn.Linear(HIDDEN, _CODE))
+        self.owner = nn.Sequential(
+            nn.LayerNorm(VIT_WIDTH), nn.Linear(VIT_WIDTH, 256), nn.GELU(), nn.Linear(256, _CELLS**2 * _CODE)
+        )
         nn.init.zeros_(self.dense[-1].weight)
         nn.init.zeros_(self.dense[-1].bias)
         with torch.no_grad():
@@ -335,6 +342,17 @@ class Helpers(nn.Module):
         loss = loss / len(said)
         return loss, {"shape": loss.item(), "shape_iou": float(np.mean(log)) if log else 0.0}
 
+    def owner_loss(
+        self, picture: torch.Tensor, batch: DetectorBatch
+    ) -> tuple[torch.Tensor, dict[str, float]]:
+        """:func:`whose_loss` of the mask cells under each token of the backbone."""
+        said = self.owner(picture.flatten(2).transpose(1, 2))
+        said = said.unflatten(1, (GRID, GRID)).unflatten(3, (_CELLS, _CELLS, _CODE))
+        said = said.transpose(2, 3).reshape(len(said), MASK_GRID, MASK_GRID, _CODE)
+        found = [whose_loss(*each) for each in zip(said, batch.masks, batch.boxes, strict=True)]
+        loss = torch.stack([loss for loss, _ in found]).mean()
+        return loss, {"owner": loss.item()} | _mean_right("owner_right", found)
+
 
 def place_code(boxes: torch.Tensor) -> torch.Tensor:
     """Boxes (..., 4), cxcywh in 0..1, as waves of several lengths, (..., 2 * len(_WAVES)).
@@ -349,35 +367,49 @@ def place_code(boxes: torch.Tensor) -> torch.Tensor:
     return torch.cat([angles.sin(), angles.cos()], -1)
 
 
+def whose_loss(
+    said: torch.Tensor, masks: torch.Tensor, boxes: torch.Tensor
+) -> tuple[torch.Tensor, float | None]:
+    """How well cells say whose they are, and the share of those on people that are right (None: nobody).
+
+    ``said`` (G, G, C) for a picture with N people, ``masks`` (N, S, S) covered shares and ``boxes`` (N, 4)
+    xyxy. Cells on someone should give that person's :func:`place_code`, and are asked by the product with
+    all people's codes whose they are (cross-entropy); cells on nobody should say 0.
+    """
+    if not len(masks):
+        return said.square().mean(), None
+    share, owner = F.avg_pool2d(masks[:, None], TARGET_GRID // MASK_GRID)[:, 0].max(0)
+    on, off = share > 0.5, share < 0.02
+    loss = said[off].square().mean()
+    if not on.any():
+        return loss, None
+    codes = place_code(box_convert(boxes, "xyxy", "cxcywh"))
+    whose, true = said[on] @ codes.T, owner[on]
+    loss = loss + (said[on] - codes[true]).square().mean() + F.cross_entropy(whose, true)
+    return loss, (whose.argmax(1) == true).float().mean().item()
+
+
+def _mean_right(name: str, found: list[tuple[torch.Tensor, float | None]]) -> dict[str, float]:
+    right = [share for _, share in found if share is not None]
+    return {name: float(np.mean(right))} if right else {}
+
+
 def place_loss(
     output: DetectorOutput, batch: DetectorBatch, match: Match, targets: torch.Tensor
 ) -> tuple[torch.Tensor, dict[str, float]]:
-    """Squared distance of the first channels of mask pixels and matched queries to their person's code.
+    """:func:`whose_loss` of the first channels of mask pixels, and how far matched queries are from the code.
 
     A mask is a product of the two. Left alone they find a way to tell neighbours apart only after hundreds
     of steps without any mask; where both say whose they are in the same waves, the product tells at once.
-    Pixels on nobody say 0. Those on someone are also asked, by the product, whose of all people's code is
-    theirs (cross-entropy): where people touch, masks are as good as this.
     """
-    prompts = len(batch.wanted) // len(batch.images)
-    said = output.pixels[:, : 2 * len(_WAVES)].permute(0, 2, 3, 1)
-    loss, drawn = said.sum() * 0, output.drawn.tolist()
-    right: list[float] = []
-    for i, row in enumerate(drawn):
-        masks = batch.masks[row // prompts]
-        if not len(masks):
-            loss = loss + said[i].square().mean() / len(drawn)
-            continue
-        share, owner = F.avg_pool2d(masks[:, None], TARGET_GRID // MASK_GRID)[:, 0].max(0)
-        on, off = share > 0.5, share < 0.02
-        loss = loss + said[i][off].square().mean() / len(drawn)
-        if on.any():
-            codes = place_code(box_convert(batch.boxes[row // prompts], "xyxy", "cxcywh"))
-            loss = loss + (said[i][on] - codes[owner[on]]).square().mean() / len(drawn)
-            whose = said[i][on] @ codes.T
-            loss = loss + F.cross_entropy(whose, owner[on]) / len(drawn)
-            right.append((whose.argmax(1) == owner[on]).float().mean().item())
-    log = {"pixel_place": loss.item()} | ({"owner_right": float(np.mean(right))} if right else {})
+    prompts, drawn = len(batch.wanted) // len(batch.images), output.drawn.tolist()
+    said = output.pixels[:, :_CODE].permute(0, 2, 3, 1)
+    found = [
+        whose_loss(said[i], batch.masks[row // prompts], batch.boxes[row // prompts])
+        for i, row in enumerate(drawn)
+    ]
+    loss = torch.stack([loss for loss, _ in found]).mean()
+    log = {"pixel_place": loss.item()} | _mean_right("pixel_right", found)
     position = {row: i for i, row in enumerate(drawn)}
     chosen = [
         (position[row], query, person)
@@ -437,8 +469,9 @@ def detector_loss(
     color, color_log = helpers.color_loss(output.features, batch)
     place, place_log = place_loss(output, batch, one, truth)
     shape, shape_log = helpers.shape_loss(output.picture, batch)
-    loss = loss + 2 * drawn_loss + 2 * dense + 3 * color + 6 * place + 3 * shape
-    log.update(drawn_log | dense_log | color_log | place_log | shape_log)
+    owner, owner_log = helpers.owner_loss(output.picture, batch)
+    loss = loss + 2 * drawn_loss + 2 * dense + 3 * color + 6 * place + 3 * shape + owner
+    log.update(drawn_log | dense_log | color_log | place_log | shape_log | owner_log)
     log["loss"] = loss.item()
     return loss, log
 

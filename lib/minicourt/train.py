@@ -82,6 +82,7 @@ _SEEING = (
     "vision_encoder.neck.fpn_layers.2.",
     "helpers.color.",
     "helpers.shape.",
+    "helpers.owner.",
 )
 """What the stage ``see`` leaves nearly finished, by the beginnings of its names."""
 
@@ -191,6 +192,7 @@ class Trainer:
                 "helpers.place": self.helpers.place,
                 "helpers.color": self.helpers.color,
                 "helpers.shape": self.helpers.shape,
+                "helpers.owner": self.helpers.owner,
             }
         elif self.stage.name == "detect":
             parts = {name: part for name, part in detector.named_children() if name != "geometry_encoder"} | {
@@ -272,8 +274,9 @@ class Trainer:
             dense, log = self.helpers.dense_loss(encoded.last_hidden_state.float(), batch)
             color, more = self.helpers.color_loss(features.float(), batch)
             shape, most = self.helpers.shape_loss(picture.float(), batch)
-            loss = dense + 2 * color + 3 * shape
-            return loss, log | more | most | {"loss": loss.item()}
+            owner, whose = self.helpers.owner_loss(picture.float(), batch)
+            loss = dense + 2 * color + 3 * shape + 2 * owner
+            return loss, log | more | most | whose | {"loss": loss.item()}
         rng = np.random.default_rng([self.seed, 7, self.rank, self.step])
         prompts = len(batch.wanted) // len(batch.images)
         drawn = [

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torchvision.ops import box_convert, generalized_box_iou
 from transformers import Sam3VideoModel, Sam3VideoProcessor
 
@@ -26,7 +27,9 @@ from minicourt.detector import (
     mask_losses,
     match_queries,
     normalise,
+    place_code,
     read_prompts,
+    whose_loss,
 )  # fmt: skip
 from minicourt.follower import draw_clicks, follow_clip, spoil
 from minicourt.samples import _detector_batch, view
@@ -155,6 +158,29 @@ def test_shapes_under_tokens_are_those_of_the_masks(batch, monkeypatch):
     assert right < 0.5 * blank
     assert blank == pytest.approx(2 * math.log(2), rel=1e-4)
     assert blank_log["shape_iou"] == 0
+
+
+def test_cells_that_know_whose_they_are_cost_little():
+    boxes = torch.tensor([[0.1, 0.2, 0.2, 0.7], [0.18, 0.25, 0.3, 0.7], [0.7, 0.1, 0.8, 0.5]])
+    masks = torch.zeros(3, TARGET_GRID, TARGET_GRID)
+    for mask, box in zip(masks, boxes, strict=True):
+        left, top, right, bottom = (box * TARGET_GRID).int().tolist()
+        mask[top:bottom, left:right] = 1
+    masks[0, :, int(0.18 * TARGET_GRID) :] = 0  # the second stands in front
+    codes = place_code(box_convert(boxes, "xyxy", "cxcywh"))
+    share, owner = F.avg_pool2d(masks[:, None], TARGET_GRID // MASK_GRID)[:, 0].max(0)
+    true = torch.where((share > 0.5)[..., None], codes[owner], 0.0)
+    loss, right = whose_loss(true, masks, boxes)
+    apart = codes @ codes.T
+    ways = F.cross_entropy(apart[owner[share > 0.5]], owner[share > 0.5])
+    assert right == 1
+    assert loss.item() == pytest.approx(ways.item(), abs=1e-5)  # nothing but what the codes leave open
+    others, wrong = whose_loss(
+        torch.where((share > 0.5)[..., None], codes[(owner + 1) % 3], 0.0), masks, boxes
+    )
+    assert wrong == 0
+    assert others > loss + 0.5
+    assert whose_loss(torch.ones(4, 4, 28), torch.zeros(0, 8, 8), torch.zeros(0, 4)) == (1.0, None)
 
 
 def test_following_reaches_everything_that_should_learn(model):
