@@ -138,8 +138,8 @@ def config(**settings) -> Sam3VideoConfig:
         "det_nms_thresh": 0.4,
         "assoc_iou_thresh": 0.1,
         "trk_assoc_iou_thresh": 0.3,
-        "high_conf_thresh": 0.5,
-        "high_iou_thresh": 0.3,
+        "high_conf_thresh": 0.4,
+        "high_iou_thresh": 0.1,
         "recondition_every_nth_frame": 1,
         # Remembered masks are corrected by detected ones: the tracker's own come loose sooner.
         "recondition_on_trk_masks": False,
