@@ -32,7 +32,8 @@ STAGES = ("track", "score")
 @pytest.fixture(scope="module")
 def cluster():
     """Ray with two logical GPUs."""
-    options = {"include_dashboard": False, "log_to_driver": False, "logging_level": "error"}
+    options = {"address": "local", "include_dashboard": False}
+    options |= {"log_to_driver": False, "logging_level": "error"}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_worker_register_timeout_seconds", "600")
         for attempt in range(3):
@@ -132,6 +133,11 @@ def test_ctrl_c_keeps_what_there_is_and_leaves_nothing_running(cluster, clip, tm
 
 def test_a_worker_that_dies_is_tried_again_on_another_machine(cluster, clip, tmp_path):
     """A second Ray machine, which is this one under another name, joins the cluster."""
+    from ray._common.utils import get_ray_address_file
+
+    # Where Ray remembers the last cluster that was started by hand, such as a developer's own.
+    remembered = Path(get_ray_address_file(None))
+    before = remembered.read_bytes() if remembered.exists() else None
     head = ray.get_runtime_context().gcs_address
     command = [Path(sys.executable).with_name("ray"), "start", f"--address={head}"]
     command += ["--num-cpus=1", "--num-gpus=1", "--object-store-memory=80000000", "--block"]
@@ -156,6 +162,9 @@ def test_a_worker_that_dies_is_tried_again_on_another_machine(cluster, clip, tmp
     finally:
         other.send_signal(signal.SIGINT)
         other.wait(timeout=60)
+        remembered.unlink(missing_ok=True)
+        if before is not None:
+            remembered.write_bytes(before)
 
 
 def _machine_of(worker: int) -> int:

@@ -45,7 +45,7 @@ class RayEngine:
             quiet = {"logging_level": "error", "log_to_driver": False}
             own = {} if address else {"include_dashboard": False}
             try:
-                ray.init(address=address, **quiet, **own)
+                ray.init(address=address or "local", **quiet, **own)
             except Exception as error:
                 # Ray raises plain Exceptions too, such as when its start takes over 30 s on a busy machine.
                 if address is None:
