@@ -32,6 +32,8 @@ from minicourt import tiny
 
 PARTS = ("backbone", "necks", "detector", "memory attention", "mask heads", "memory encoder", "rest")
 LOOPS = ("stock", "ours")
+# Any tokens will do: the weights are random, or no object needs to be the right one.
+PROMPTS = [(torch.full((1, 8), 3), torch.ones(1, 8, dtype=torch.int64))]
 
 
 class Clock:
@@ -148,11 +150,8 @@ def held(session: Any) -> float:
 def measure(model: Sam3VideoModel, objects: int, frames: int) -> dict[str, Figures]:
     """Run both loops over the same frames, turn by turn."""
     keep_exactly(model, objects)
-    # Any tokens will do: the weights are random, or no object needs to be the right one.
-    ids = torch.full((1, 8), 3)
-    prompts = [(ids, torch.ones_like(ids))]
-    session = stock.session_of(model, {}, prompts, 720, 1280)
-    engine = Engine(model, prompts, frames)
+    session = stock.session_of(model, {}, PROMPTS, 720, 1280)
+    engine = Engine(model, PROMPTS, frames)
     clock = Clock(model)
 
     def step(loop: str, number: int, pixels: torch.Tensor) -> None:
@@ -197,8 +196,7 @@ def measure(model: Sam3VideoModel, objects: int, frames: int) -> dict[str, Figur
 def stays_flat(model: Sam3VideoModel, objects: int, frames: int) -> None:
     """Run our loop alone and print how a frame's time and the process's memory change with its number."""
     keep_exactly(model, objects)
-    ids = torch.full((1, 8), 3)
-    engine = Engine(model, [(ids, torch.ones_like(ids))], frames)
+    engine = Engine(model, PROMPTS, frames)
     clock = Clock(model)
     seconds, megabytes = [], []
     for number, pixels in enumerate(pictures(frames, model.tracker_model.image_size)):

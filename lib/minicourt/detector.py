@@ -183,6 +183,14 @@ def mask_overlap(said: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
     return (said & true).flatten(1).sum(1) / (said | true).flatten(1).sum(1).clamp(min=1)
 
 
+def main_person(masks: torch.Tensor, grid: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The share of each cell, (grid * grid,), that whoever covers most of it covers, and who that is.
+
+    ``masks`` (N, S, S) are the covered shares of N people, at least one.
+    """
+    return F.avg_pool2d(masks[:, None], masks.shape[-1] // grid)[:, 0].flatten(1).max(0)
+
+
 @dataclass(slots=True)
 class Match:
     """Pairs of queries and people, for all layers at once: index arrays of equal length."""
@@ -274,7 +282,7 @@ class Helpers(nn.Module):
             if not len(masks):
                 inside.append(torch.zeros(GRID * GRID, device=tokens.device))
                 continue
-            share, owner = F.avg_pool2d(masks[:, None], TARGET_GRID // GRID)[:, 0].flatten(1).max(0)
+            share, owner = main_person(masks, GRID)
             inside.append((3 * share).clamp(max=1))
             cell = (share > 0.12).nonzero()[:, 0]
             rows.append(torch.full_like(cell, row))
@@ -303,7 +311,7 @@ class Helpers(nn.Module):
         logits, names = [], []
         for picture, masks in enumerate(batch.masks):
             if len(masks):
-                share, owner = F.avg_pool2d(masks[:, None], TARGET_GRID // GRID)[:, 0].flatten(1).max(0)
+                share, owner = main_person(masks, GRID)
                 on = share > 0.15
                 logits.append(said[picture][on])
                 names.append(batch.colors[picture][owner[on]])
@@ -378,7 +386,7 @@ def whose_loss(
     """
     if not len(masks):
         return said.square().mean(), None
-    share, owner = F.avg_pool2d(masks[:, None], TARGET_GRID // MASK_GRID)[:, 0].max(0)
+    share, owner = (each.view(MASK_GRID, MASK_GRID) for each in main_person(masks, MASK_GRID))
     on, off = share > 0.5, share < 0.02
     loss = said[off].square().mean()
     if not on.any():

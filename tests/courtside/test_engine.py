@@ -20,6 +20,7 @@ from courtside.sam3.engine import Engine, FrameMasks, State, full_size
 from courtside.sam3.memory import Limits, Memory, MemoryBank
 from courtside.sam3.network import Propagated, Proposals
 from courtside.sam3.speed import Speed
+from courtside.sam3.tracker import encode_texts
 
 HEIGHT, WIDTH = 90, 160
 SETTINGS = {
@@ -252,13 +253,8 @@ def test_trained_weights_equal_the_stock_loop(reverse, stock_loop, tiny_sam3):
         images.append(scene.render(640, 360).image)
         scene.step()
     frames = list(processor.video_processor(images, return_tensors="pt").pixel_values_videos[0])
-    texts = [
-        (text["input_ids"], text["attention_mask"])
-        for text in (
-            processor.tokenizer(said, return_tensors="pt", padding="max_length", max_length=32)
-            for said in ("basketball player", "referee")
-        )
-    ]
+    said = ["basketball player", "referee"]
+    texts = encode_texts(processor.tokenizer, said, model.config.detector_config.text_config)
     stock, _ = by_stock(stock_loop, model, frames, reverse, texts)
     engine = Engine(model, texts, len(frames), rules=Rules.of(model, stock=True), reverse=reverse)
     assert assert_same(by_engine(engine, frames), stock) >= 3 * len(frames)

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import warnings
 from pathlib import Path
 
@@ -131,7 +130,7 @@ def test_ctrl_c_keeps_what_there_is_and_leaves_nothing_running(cluster, clip, tm
     assert records["stopped"]["state"] == "done"
 
 
-def test_a_worker_that_dies_is_tried_again_on_another_machine(cluster, clip, tmp_path):
+def test_a_worker_that_dies_is_tried_again_on_another_machine(cluster, clip, tmp_path, wait_for):
     """A second Ray machine, which is this one under another name, joins the cluster."""
     from ray._common.utils import get_ray_address_file
 
@@ -143,10 +142,7 @@ def test_a_worker_that_dies_is_tried_again_on_another_machine(cluster, clip, tmp
     command += ["--num-cpus=1", "--num-gpus=1", "--object-store-memory=80000000", "--block"]
     other = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + 60
-        while sum(node["Alive"] for node in ray.nodes()) < 2:
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
+        wait_for(lambda: sum(node["Alive"] for node in ray.nodes()) == 2)
         job = _job(clip, tmp_path, "moved")
         engine = RayEngine([job])
         assert engine.about.startswith("1 at once on 2 Ray machines, 1 GPUs and ")

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from courtside.scoring.clear import correspond
-from courtside.scoring.frames import ScoredFrames
+from courtside.scoring.frames import ScoredFrames, ratio
 from courtside.scoring.hota import hota_counts, trackeval_counts
 from courtside.scoring.jerseys import JERSEY_METRICS, JERSEY_RATES, MERGED_METRICS
 from courtside.scoring.product import REENTRY_GAPS, product_counts
@@ -159,22 +159,22 @@ def metrics_of(counts: Counts | None) -> dict[str, Any]:
     deta, assa = tp / (tp + fn + fp), association / np.maximum(tp, 1)
     metrics |= {
         "mota": _mota(counts.misses, counts.false_positives, counts.num_switches, counts.true_boxes),
-        "motp_iou": _ratio(counts.iou_sum, counts.matches),
-        "idf1": _ratio(2 * counts.idtp, counts.true_boxes + counts.predicted_boxes),
-        "idp": _ratio(counts.idtp, counts.predicted_boxes),
-        "idr": _ratio(counts.idtp, counts.true_boxes),
+        "motp_iou": ratio(counts.iou_sum, counts.matches),
+        "idf1": ratio(2 * counts.idtp, counts.true_boxes + counts.predicted_boxes),
+        "idp": ratio(counts.idtp, counts.predicted_boxes),
+        "idr": ratio(counts.idtp, counts.true_boxes),
         "hota": float(np.sqrt(deta * assa).mean()),
         "deta": float(deta.mean()),
         "assa": float(assa.mean()) if tp.any() else None,
-        "precision": _ratio(counts.matches, counts.predicted_boxes),
-        "recall": _ratio(counts.matches, counts.true_boxes),
+        "precision": ratio(counts.matches, counts.predicted_boxes),
+        "recall": ratio(counts.matches, counts.true_boxes),
         "num_switches": counts.num_switches,
         "num_fragmentations": counts.num_fragmentations,
         "mostly_tracked": counts.mostly_tracked,
         "mostly_lost": counts.mostly_lost,
-        "fragments_per_object": _ratio(counts.fragments, counts.followed_objects),
-        "purity": _ratio(counts.pure_boxes, counts.matches),
-        "longest_correct_run_s": _ratio(counts.longest_run_sum_s, counts.true_objects),
+        "fragments_per_object": ratio(counts.fragments, counts.followed_objects),
+        "purity": ratio(counts.pure_boxes, counts.matches),
+        "longest_correct_run_s": ratio(counts.longest_run_sum_s, counts.true_objects),
         "reentry_recovery": {
             name: {"recovered": recovered, "total": total}
             for name, recovered, total in zip(
@@ -198,7 +198,3 @@ def trackeval_of(counts: Counts | None) -> dict[str, Any]:
 
 def _mota(misses: int, false_positives: int, switches: int, true_boxes: int) -> float:
     return 1 - (misses + false_positives + switches) / true_boxes
-
-
-def _ratio(part: float, whole: float) -> float | None:
-    return float(part / whole) if whole else None

@@ -13,12 +13,17 @@ from courtside.errors import LabelsError, SettingError, TableError
 from courtside.labels import Labels
 from courtside.masks import encode_rle, rle_iou
 
-__all__ = ["EPS", "Comparison", "ScoredFrames", "box_iou", "compare"]
+__all__ = ["EPS", "Comparison", "ScoredFrames", "box_iou", "compare", "ratio"]
 
 EPS = float(np.finfo(np.float64).eps)
 """An IoU counts as equal to a threshold within this much, as in TrackEval."""
 
 _BOX = ["x1", "y1", "x2", "y2"]
+
+
+def ratio(part: float, whole: float) -> float | None:
+    """``part / whole``; None of nothing."""
+    return float(part / whole) if whole else None
 
 
 def box_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
 
-from courtside.scoring.frames import ScoredFrames
+from courtside.scoring.frames import ScoredFrames, ratio
 
 __all__ = [
     "JERSEY_METRICS",
@@ -116,10 +116,10 @@ def jersey_rates(tracks: list[dict[str, Any]]) -> dict[str, float | None]:
     answered = [track for track in tracks if track["given"] is not None]
     right = sum(track["given"] == track["true"] for track in answered)
     return {
-        "jersey_accuracy": _share(right, len(numbered)),
-        "jersey_coverage": _share(sum(track["given"] is not None for track in numbered), len(numbered)),
-        "jersey_accuracy_answered": _share(right, len(answered)),
-        "jersey_wrong_rate": _share(len(answered) - right, len(tracks)),
+        "jersey_accuracy": ratio(right, len(numbered)),
+        "jersey_coverage": ratio(sum(track["given"] is not None for track in numbered), len(numbered)),
+        "jersey_accuracy_answered": ratio(right, len(answered)),
+        "jersey_wrong_rate": ratio(len(answered) - right, len(tracks)),
     }
 
 
@@ -219,10 +219,6 @@ def _read(players: pd.DataFrame, shared: pd.Series, true: dict[int, str | None])
 
 def _text(value: Any) -> str | None:
     return value if isinstance(value, str) else None
-
-
-def _share(part: int, whole: int) -> float | None:
-    return part / whole if whole else None
 
 
 def _pairs(frames: ScoredFrames, threshold: float) -> tuple[np.ndarray, np.ndarray]:
