@@ -44,9 +44,9 @@ class Sam3Tracker:
     Memory does not grow with the length of the video. With ``memory_selection``, say 0.01, the tracker
     remembers the latest frames of at least that quality rather than the latest frames, as SAM 3 can.
 
-    ``speed`` "fast" gives up exactness for time, as :data:`courtside.sam3.speed.SPEEDS` says. With a
-    ``time_budget``, in seconds or a text such as "5min", the first frames are timed on this machine, and as
-    many frames are seen as fit into it.
+    ``speed`` "fast" gives up exactness for time, as :data:`courtside.sam3.speed.SPEEDS` says; a
+    :class:`courtside.sam3.speed.Speed` is taken as it is. With a ``time_budget``, in seconds or a text such
+    as "5min", the first frames are timed on this machine, and as many frames are seen as fit into it.
     """
 
     name = "sam3"
@@ -59,16 +59,16 @@ class Sam3Tracker:
         device: str = "auto",
         *,
         memory_selection: float | None = None,
-        speed: str = "exact",
+        speed: str | Speed = "exact",
         time_budget: float | str | None = None,
     ) -> None:
         self._source, self._wanted = str(model), device
         if memory_selection is not None and not 0 <= memory_selection < 1:
             raise SettingError(f"memory_selection is {memory_selection}; it must lie between 0 and 1")
-        if speed not in SPEEDS:
+        if not isinstance(speed, Speed) and speed not in SPEEDS:
             raise SettingError(f"unknown speed {speed!r}: use one of {', '.join(SPEEDS)}")
         self._least_quality = memory_selection
-        self._speed = self._used = SPEEDS[speed]
+        self._speed = self._used = SPEEDS[speed] if isinstance(speed, str) else speed
         self._budget_s = None if time_budget is None else parse_duration(time_budget)
         self._loaded: tuple[Any, Any, Device] | None = None
 
@@ -85,6 +85,12 @@ class Sam3Tracker:
             said |= {key: getattr(model, key) for key in own if isinstance(getattr(model, key), (int, float))}
         return said
 
+    def load(self) -> Any:
+        """The model, loaded the first time. Raises :class:`ModelError` where it can't be had."""
+        if self._loaded is None:
+            self._loaded = weights.load(self._source, choose_device(self._wanted))
+        return self._loaded[0]
+
     def track(
         self, video: Video, prompts: Sequence[str] = (), *, progress: bool = True, resume: Path | None = None
     ) -> Following:
@@ -99,8 +105,7 @@ class Sam3Tracker:
         :class:`DeviceError` when memory runs out.
         """
         texts = check_texts(prompts)
-        if self._loaded is None:
-            self._loaded = weights.load(self._source, choose_device(self._wanted))
+        self.load()
         model, processor, device = self._loaded
         encoded = encode_texts(processor.tokenizer, texts, model.config.detector_config.text_config)
         speed, state, more = self._speed, None, {}
