@@ -11,7 +11,7 @@ from courtside.report import causes
 from courtside.report.matches import followed_by
 from courtside.report.moments import find_errors, wrong_numbers
 from courtside.report.scene import Scene
-from courtside.report.suspects import jumps, short_tracks, team_swaps
+from courtside.report.suspects import jumps, number_changes, short_tracks, team_swaps
 from courtside.scoring import score
 from courtside.video import Video, VideoWriter
 
@@ -291,3 +291,25 @@ class TestSuspects:
         rows = list(team_swaps(tracks_of(paths), Video(tmp_path / "proxy.mp4"), TIMES, WIDTH))
         assert [(row.kind, row.tracks) for row in rows] == ([("team_swap", (1, 2))] if swap else [])
         assert all(20 <= row.frame <= 24 for row in rows)
+
+    @pytest.mark.parametrize(
+        ("name", "texts", "found"),
+        [
+            ("one player", ["12"] * 6, []),
+            (
+                "and another from then on",
+                ["12"] * 3 + ["34"] * 3,
+                [(30, "reads 12 until 2.0 s, and 34 from 3.0 s on")],
+            ),
+            ("one odd reading", ["12"] * 5 + ["34"], []),
+            ("to and fro is a poor reader", ["12", "34"] * 4, []),
+            ("half hidden", ["25"] * 3 + ["2"] * 3, []),
+            ("unclear", ["12"] * 3 + [None] * 5, []),
+        ],
+    )
+    def test_number_changes(self, name, texts, found):
+        frames = 10 * np.arange(len(texts))
+        reads = pd.DataFrame({"tracking_id": 7, "frame": frames, "time_s": frames / 10, "text": texts})
+        rows = list(number_changes(reads.assign(confidence=0.9)))
+        assert [(row.frame, row.guess) for row in rows] == found
+        assert not list(number_changes(reads.assign(confidence=0.3)))

@@ -165,7 +165,25 @@ def test_looks_at_once_count_for_less_than_looks_apart(noise):
     at_once, apart = (vote(readings, noise, np.arange(5) * step) for step in (0.04, 2.0))
     alone = vote(readings[:1], noise, [0.0])
     assert evidence(alone, "28") < evidence(at_once, "28") < evidence(apart, "28")
-    assert evidence(apart, "28") == pytest.approx(evidence(vote(readings, noise), "28"))
+    assert evidence(apart, "28") == pytest.approx(evidence(vote(readings, noise), "28"), abs=0.2)
+
+
+CHANGES = {
+    "the longer part decides, not the clearer one": ([(5, "12")] * 2 + [(7, "7")] * 5, "12"),
+    "also where it comes last": ([(1, "7")] * 5 + [(4, "12")] * 2, "12"),
+    "where the middle lies between them nobody can say": ([(3, "12")] * 3 + [(7, "34")] * 3, None),
+    "parts are nobody else": ([(1, "25")] * 3 + [(6, "2")] * 6, "25"),
+    "nor is one odd reading": ([(1, "25")] * 3 + [(8, "7")], "25"),
+}
+
+
+@pytest.mark.parametrize(("seen", "number"), CHANGES.values(), ids=CHANGES.keys())
+def test_a_track_that_went_on_with_somebody_else(seen, number, noise):
+    readings = [reading(**{f"_{text}": 0.5}) for _, text in seen]
+    times = [second + 0.3 * place for place, (second, _) in enumerate(seen)]
+    chances, _ = posterior(vote(readings, noise, times, (0.0, 10.0)).evidence)
+    told = NUMBERS[int(np.argmax(chances))] if chances.max() > 0.8 else None
+    assert told == number
 
 
 def test_a_roster_restricts_and_helps(noise):

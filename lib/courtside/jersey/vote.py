@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from scipy.special import logsumexp
@@ -27,6 +28,9 @@ _WHOLE, _PART = 0.6, 0.1  # of a number of two digits: both are read, or one of 
 _NO_NUMBER = 0.3
 _ALIKE_S, _ALIKE = 0.3, 0.15  # looks so near in time share their faults: n of them count as n ** 0.85
 _LEADING_ZERO = 0.001
+_TWO_PEOPLE = 0.1  # of tracks that went on with somebody else
+# Of two numbers, whether the one is no part of the other: half of "25" is read as "2" for seconds on end.
+_OTHERS = np.array([[one not in two and two not in one for two in NUMBERS] for one in NUMBERS], float)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,7 +47,12 @@ class Vote:
     weights: np.ndarray = field(repr=False)
 
 
-def vote(readings: Sequence[Reading], noise: np.ndarray, times_s: Sequence[float] | None = None) -> Vote:
+def vote(
+    readings: Sequence[Reading],
+    noise: np.ndarray,
+    times_s: Sequence[float] | None = None,
+    span_s: tuple[float, float] | None = None,
+) -> Vote:
     """Add up the evidence of ``readings`` of one track, by a reader with this ``noise``.
 
     A reading shows the number with probability v, and else something without one (a fold, a side view,
@@ -52,8 +61,11 @@ def vote(readings: Sequence[Reading], noise: np.ndarray, times_s: Sequence[float
     are discounted. The products over the readings are averaged over several v, since nobody knows how
     often a player shows the number.
 
-    With ``times_s``, those of the frames, readings close in time count for less than as many apart, since
-    they share their faults: n within about 0.3 s weigh as much as n to the power 0.85.
+    With ``times_s``, those of the frames, rising, readings close in time count for less than as many apart,
+    since they share their faults: n within about 0.3 s weigh as much as n to the power 0.85. And a track
+    may have gone on with somebody else: for each moment at which it may have changed, another number may
+    explain the readings of its shorter part. ``span_s`` are the track's first and last moment (by default
+    those of the readings).
     """
     there = [reading.problem is None for reading in readings]
     if not any(there):
@@ -64,8 +76,41 @@ def vote(readings: Sequence[Reading], noise: np.ndarray, times_s: Sequence[float
     steps = np.log(1 - shares + shares * ratios) * _weights(there, times_s)[:, None]
     products = steps.sum(axis=1)
     evidence = logsumexp(products, axis=0) - np.log(len(_VISIBLE))
+    if times_s is not None and len(readings) > 1:
+        two = _of_two_people(steps, np.asarray(times_s, float), span_s or (times_s[0], times_s[-1]))
+        evidence = np.logaddexp(np.log(1 - _TWO_PEOPLE) + evidence, np.log(_TWO_PEOPLE) + two)
     best = int(np.argmax(evidence))
     return Vote(evidence, np.clip(steps[np.argmax(products[:, best]), :, best], 0, None))
+
+
+def _of_two_people(steps: np.ndarray, times_s: np.ndarray, span_s: tuple[float, float]) -> np.ndarray:
+    """The evidence that each number is that of a track's longer part, another one being that of the rest.
+
+    ``steps`` is float64 [visible shares, readings, numbers].
+    """
+    first, last = span_s
+    length, middle = max(last - first, 1e-9), (first + last) / 2
+    before = np.cumsum(steps, axis=1)
+    after = before[:, -1:] - before
+    terms = []
+    for place, (start, end) in enumerate(pairwise(times_s)):
+        early, late = before[:, place], after[:, place]
+        for mine, other, seconds in (
+            (early, late, max(0.0, end - max(start, middle))),
+            (late, early, max(0.0, min(end, middle) - start)),
+        ):
+            if seconds > 0:
+                terms.append(mine + _any_other(other) + np.log(seconds / length))
+    if not terms:
+        return np.full(steps.shape[2], -np.inf)
+    return logsumexp(np.concatenate(terms), axis=0) - np.log(len(_VISIBLE))
+
+
+def _any_other(products: np.ndarray) -> np.ndarray:
+    """For each number the logarithm of all others' mean likelihood ratio, float64 [shares, numbers]."""
+    highest = products.max(axis=1, keepdims=True)
+    others = np.exp(products - highest) @ _OTHERS.T
+    return np.log(np.maximum(others, 1e-300) / len(NUMBERS)) + highest
 
 
 def _weights(there: Sequence[bool], times_s: Sequence[float] | None) -> np.ndarray:

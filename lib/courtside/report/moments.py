@@ -46,6 +46,7 @@ SUSPECTS = {
     "short_track": Kind("short track", "followed for less than a second", "triangle", "#7c3aed"),
     "jump": Kind("jump", "the box moves or grows more than a player can", "diamond", "#c2410c"),
     "team_swap": Kind("team swap", "two tracks wear each other's colours since they met", "cross", "#950f66"),
+    "number_change": Kind("number change", "the track reads as another number since", "square", "#0f6b5c"),
 }
 
 
@@ -154,10 +155,12 @@ def _is_close(read: str, right: str) -> bool:
     return read in right or right in read or (len(right) > 1 and same_length)
 
 
-def suspect_moments(detections: pd.DataFrame, proxy: Video, times_s: np.ndarray, width: int) -> list[Moment]:
+def suspect_moments(
+    detections: pd.DataFrame, reads: pd.DataFrame, proxy: Video, times_s: np.ndarray, width: int
+) -> list[Moment]:
     """A row for each suspect of a run without labels, in order of frame."""
     rows = []
-    for suspect in find_suspects(detections, proxy, times_s, width):
+    for suspect in find_suspects(detections, reads, proxy, times_s, width):
         frames = suspect.frame, suspect.last_frame
         cause = Cause(suspect.cause, suspect.guess)
         length = float(times_s[frames[1]] - times_s[frames[0]]) if frames[1] > frames[0] else 0.0

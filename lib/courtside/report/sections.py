@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from courtside import tables
 from courtside.report import blocks, crops, figures, overlay, player, words
 from courtside.report.blocks import Block, chip
 from courtside.report.matches import followed_by, main_objects
@@ -136,7 +137,9 @@ class Report:
     def moments(self) -> list[Moment]:
         """A row for each error; for each suspect where nothing was scored."""
         if self.matches is None:
-            return suspect_moments(self.detections, self.proxy, self.video.times_s, self.video.width)
+            read = self.run.status()["read"]["state"] == "done"
+            reads = self.run.reads() if read else tables.empty(tables.JERSEY_READS)
+            return suspect_moments(self.detections, reads, self.proxy, self.video.times_s, self.video.width)
         scene = Scene(
             self.labels.ground_truth,
             self.detections,

@@ -1,8 +1,9 @@
-"""Where tracks may have gone wrong, told without labels: short, jumping, or in each other's colours."""
+"""Where tracks may have gone wrong, told without labels: short, jumping, in other colours or numbers."""
 
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ from courtside.report.looks import look_at
 from courtside.scoring.frames import box_iou
 from courtside.video import Video
 
-__all__ = ["Suspect", "find_suspects", "jumps", "short_tracks", "team_swaps"]
+__all__ = ["Suspect", "find_suspects", "jumps", "number_changes", "short_tracks", "team_swaps"]
 
 _SHORT_S = 1.0
 _NEAR_S = 1.0
@@ -27,11 +28,16 @@ _SAMPLES_PER_S = 5
 # CIELAB: teams must differ this much, and the swap explain most of the change.
 _TEAMS_APART = 15.0
 _EXPLAINED = 0.5
+# Readings at least this sure, so many before a change of number and after it, nearly all of one number.
+_CLEAR, _READ, _AGREED = 0.5, 2, 0.8
 _BOX = ["x1", "y1", "x2", "y2"]
 
 
 class Suspect(NamedTuple):
-    """A moment to look at: ``kind`` is short_track, jump or team_swap; ``tracks`` are those it is about."""
+    """A moment to look at, of one of these kinds: short_track, jump, team_swap or number_change.
+
+    ``tracks`` are those it is about.
+    """
 
     kind: str
     frame: int
@@ -41,11 +47,16 @@ class Suspect(NamedTuple):
     guess: str
 
 
-def find_suspects(detections: pd.DataFrame, proxy: Video, times_s: np.ndarray, width: int) -> list[Suspect]:
-    """All suspects of a run, in order of frame. ``width`` is that of the picture the boxes are pixels of."""
+def find_suspects(
+    detections: pd.DataFrame, reads: pd.DataFrame, proxy: Video, times_s: np.ndarray, width: int
+) -> list[Suspect]:
+    """All suspects of a run, in order of frame. ``width`` is that of the picture the boxes are pixels of.
+
+    ``reads`` is a table ``JERSEY_READS``.
+    """
     if not len(detections):
         return []
-    found = [*short_tracks(detections, times_s), *jumps(detections, times_s)]
+    found = [*short_tracks(detections, times_s), *jumps(detections, times_s), *number_changes(reads)]
     found += team_swaps(detections, proxy, times_s, width)
     return sorted(found, key=lambda suspect: (suspect.frame, suspect.kind, suspect.tracks))
 
@@ -143,6 +154,31 @@ def team_swaps(detections: pd.DataFrame, proxy: Video, times_s: np.ndarray, widt
         if apart >= _TEAMS_APART and swapped < _EXPLAINED * stayed:
             said = f"tracks {one} and {other} wear each other's colours since they met"
             yield Suspect("team_swap", last, last, (one, other), "crossed", said)
+
+
+def number_changes(reads: pd.DataFrame) -> Iterator[Suspect]:
+    """Tracks that read as one number up to a moment and as another one since: they changed the player.
+
+    A number that is part of the other, as "2" is of "25", is none: the rest of it was hidden.
+    """
+    clear = reads[reads["text"].notna() & (reads["confidence"] >= _CLEAR)].sort_values("frame", kind="stable")
+    for track, rows in clear.groupby("tracking_id"):
+        texts = rows["text"].tolist()
+        best, change = 0, None
+        for place in range(_READ, len(texts) - _READ + 1):
+            sides = [Counter(part).most_common(1)[0] for part in (texts[:place], texts[place:])]
+            (one, before), (other, after) = sides
+            agreed = before >= _AGREED * place and after >= _AGREED * (len(texts) - place)
+            if min(before, after) < _READ or not agreed or one in other or other in one:
+                continue
+            if before + after > best:
+                best, change = before + after, (place, one, other)
+        if change is not None:
+            place, one, other = change
+            last, first = rows.iloc[place - 1], rows.iloc[place]
+            said = f"reads {one} until {last['time_s']:.1f} s, and {other} from {first['time_s']:.1f} s on"
+            frame = int(first["frame"])
+            yield Suspect("number_change", frame, frame, (int(track),), "another player", said)
 
 
 def _meetings(detections: pd.DataFrame, times_s: np.ndarray) -> Iterator[tuple[int, int, int, int]]:
