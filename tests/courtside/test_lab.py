@@ -251,6 +251,19 @@ def test_a_bad_run_is_corrected_by_clicks_and_nothing_is_lost(lab, clip, bad, ti
         page.click("[data-act=undo]")
         hand.wait_for("Took back: clicked")
     assert hand.scores()["IDF1"] >= 0.99
+
+    # A box that is dragged says who is meant, too.
+    before = page.evaluate(f"{hand.player}.clip.layers.tracks.ids")
+    hand.escape()
+    page.click("[data-tool=box]")
+    hand.drag(row["x1"], row["y1"], row["x2"], row["y2"])
+    hand.wait_for("That is player")
+    [drawn] = set(page.evaluate(f"{hand.player}.clip.layers.tracks.ids")) - set(before)
+    x1, y1, x2, y2 = hand.box(drawn, 20)
+    assert row["x1"] < (x1 + x2) / 2 < row["x2"]
+    assert row["y1"] < (y1 + y2) / 2 < row["y2"]
+    page.click("[data-act=undo]")
+    hand.wait_for("Took back: clicked")
     made = [entry["clicks"] for entry in hand.log(folder) if entry["op"] not in ("undo", "redo")]
     identities = 2 + 2 + 1 + bool(follows)
     corrections = made if follows else made[:3]
@@ -345,21 +358,36 @@ class Hand:
     def click_box(self, one: int, frame: int) -> None:
         """Click into a track's box in the picture."""
         self.seek(frame)
-        x1, y1, x2, y2 = self.page.evaluate(
-            f"() => {{ const layer = {self.player}.clip.layers.tracks;"
-            f" return layer.box(layer.find({frame}, layer.ids.indexOf({one}))) }}"
-        )
+        x1, y1, x2, y2 = self.box(one, frame)
         self.click_at((x1 + x2) / 2, (y1 + y2) / 2)
         self.page.wait_for_function(
             f"() => document.querySelector('.cl-person[data-id=\"{one}\"]').ariaPressed === 'true'"
         )
 
+    def box(self, one: int, frame: int) -> list[float]:
+        return self.page.evaluate(
+            f"() => {{ const layer = {self.player}.clip.layers.tracks;"
+            f" return layer.box(layer.find({frame}, layer.ids.indexOf({one}))) }}"
+        )
+
     def click_at(self, x: float, y: float) -> None:
         """Click at a pixel of the video."""
+        self.page.mouse.click(*self.place(x, y))
+
+    def drag(self, x1: float, y1: float, x2: float, y2: float) -> None:
+        """Drag a box from one pixel of the video to another."""
+        self.page.mouse.move(*self.place(x1, y1))
+        self.page.mouse.down()
+        self.page.mouse.move(*self.place((x1 + x2) / 2, (y1 + y2) / 2))
+        self.page.mouse.move(*self.place(x2, y2))
+        self.page.mouse.up()
+
+    def place(self, x: float, y: float) -> tuple[float, float]:
+        """Where on the page a pixel of the video is."""
         left, top, width, height, wide, high = self.page.evaluate(
             f"() => {{ const {{ canvas, clip }} = {self.player};"
             " canvas.scrollIntoView({ block: 'nearest' });"
             " const box = canvas.getBoundingClientRect();"
             " return [box.left, box.top, box.width, box.height, clip.width, clip.height] }"
         )
-        self.page.mouse.click(left + x / wide * width, top + y / high * height)
+        return left + x / wide * width, top + y / high * height
