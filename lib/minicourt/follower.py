@@ -245,11 +245,12 @@ def follow_clip(
     drawn = logits.shape[1]
     each = logits.flatten(0, 1)
     target = clip.masks[0][:, None].expand(-1, drawn, -1, -1).flatten(0, 1)
-    cross, dice = mask_losses(enlarge(each), target)
+    cross, dice, extent = mask_losses(enlarge(each), target)
     overlap = mask_overlap(each > 0, shares[0][:, None].expand(-1, drawn, -1, -1).flatten(0, 1) > 0.5)
     parts: dict[str, list[torch.Tensor]] = {
         "start_cross": [cross.mean()],
         "start_dice": [dice.mean()],
+        "start_extent": [extent.mean()],
         f"{how}_iou": [overlap.mean().detach()],
         "quality": [(quality.flatten() - overlap).abs().mean()],
         "score": [F.binary_cross_entropy_with_logits(score, torch.ones_like(score))],
@@ -277,10 +278,11 @@ def follow_clip(
         if said.any():
             parts["score"].append(F.binary_cross_entropy_with_logits(score[said], seen[said].float()))
         if seen.any():
-            cross, dice = mask_losses(enlarge(mask[seen]), clip.masks[t][seen])
+            cross, dice, extent = mask_losses(enlarge(mask[seen]), clip.masks[t][seen])
             overlap = mask_overlap(mask[seen] > 0, shares[t][seen] > 0.5)
             parts.setdefault("cross", []).append(cross.mean())
             parts.setdefault("dice", []).append(dice.mean())
+            parts.setdefault("extent", []).append(extent.mean())
             parts["quality"].append((quality[seen] - overlap).abs().mean())
             parts.setdefault("iou", []).append(overlap.mean())
         if away.any():
@@ -298,6 +300,7 @@ def follow_clip(
         else:
             passing[now] = memory
     means = {name: torch.stack(values).mean() for name, values in parts.items()}
-    weights = {"start_cross": 0.5, "start_dice": 1.0, "cross": 1.0, "dice": 2.5, "score": 1.0, "quality": 0.3}
+    weights = {"start_cross": 0.5, "start_dice": 1.0, "start_extent": 0.5, "score": 1.0, "quality": 0.3}
+    weights |= {"cross": 1.0, "dice": 2.5, "extent": 1.5}
     loss = sum(weights[name] * value for name, value in means.items() if name in weights)
     return loss, {name: value.item() for name, value in means.items()} | {"loss": loss.item()}, found

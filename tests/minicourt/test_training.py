@@ -24,6 +24,7 @@ from minicourt.detector import (
     dice_loss,
     encode_pictures,
     enlarge,
+    extent_loss,
     mask_losses,
     match_queries,
     normalise,
@@ -56,10 +57,23 @@ def test_dice_loss_by_hand():
     assert dice_loss(torch.zeros(1, 4), target).item() == pytest.approx(1 - 3 / 5)
 
 
+def test_a_stray_cell_ruins_the_extent_and_hardly_the_mask():
+    target = torch.zeros(1, 40, 40)
+    target[0, 10:30, 10:18] = 1
+    perfect = 100 * target - 50
+    stray = perfect.clone()
+    stray[0, 39, 39] = 50
+    assert extent_loss(perfect, target).item() == pytest.approx(0.0)
+    # 20 rows and 8 columns of 21 and 9 that are reached.
+    by_hand = 1 - (41 / 42 + 17 / 18) / 2
+    assert extent_loss(stray, target).item() == pytest.approx(by_hand, abs=1e-4)
+    assert extent_loss(stray, target) > 10 * dice_loss(stray, target)
+
+
 def test_mask_cross_entropy_is_per_object():
     target = torch.zeros(1, 4, 4)
     target[0, 0, 0] = 1
-    cross, _ = mask_losses(torch.zeros(1, 4, 4), target)
+    cross, *_ = mask_losses(torch.zeros(1, 4, 4), target)
     assert cross.item() == pytest.approx(16 * math.log(2) / (1 + 32))
 
 
