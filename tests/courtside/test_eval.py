@@ -191,6 +191,17 @@ def test_a_killed_job_is_a_failure_that_can_be_taken_up(job, tmp_path):
     assert last == {"state": "done", "why": None}
 
 
+@pytest.mark.parametrize(
+    ("given", "threads"), [({}, "4"), ({"MKL_NUM_THREADS": "2"}, "2"), ({"OMP_NUM_THREADS": "9"}, "4")]
+)
+def test_one_limit_of_threads_counts_for_all(given, threads, monkeypatch):
+    for name in thread_limits(1):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    assert set(thread_limits(4).values()) == {threads}
+
+
 class _InterruptedEngine(LocalEngine):
     """Presses Ctrl-C when the first job is under way."""
 

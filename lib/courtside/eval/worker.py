@@ -31,12 +31,13 @@ _PAUSE_S = 0.2
 
 
 def thread_limits(threads: int) -> dict[str, str]:
-    """The environment that keeps a job to so many threads; a limit that is set already and lower stays."""
-    given = {name: os.environ.get(name, "") for name in _POOLS}
-    return {
-        name: str(min(int(value), threads) if value.isdigit() and int(value) else threads)
-        for name, value in given.items()
-    }
+    """The environment that keeps a job to so many threads, or to less where a lower limit is set already.
+
+    One limit counts for all pools: a second thread that waits for a core of its own costs more than it does.
+    """
+    given = [os.environ.get(name, "") for name in _POOLS]
+    least = min([threads, *(int(value) for value in given if value.isdigit() and int(value))])
+    return dict.fromkeys(_POOLS, str(least))
 
 
 def follow(
