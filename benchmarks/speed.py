@@ -1,6 +1,6 @@
 """What following faster than exactly costs: time, and how well players are followed, on rendered clips.
 
-    python benchmarks/speed.py [--clips easy-961 game-961 crowd-961] [--frames 150] [--trial stride=3]
+    python benchmarks/speed.py [--clips game-962 crowd-962] [--frames 120] [--trial stride=3,frames=4]
 
 All speeds follow the same clips in one process, one after the other on each clip, and are scored as a run is.
 A ``--trial``, any number of them, is a speed of one's own; prints a Markdown table.
@@ -58,9 +58,12 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=MODEL)
     parser.add_argument("--device", default="auto")
     parser.add_argument(
-        "--clips", nargs="+", default=["easy-961", "game-961", "crowd-961"], help="level-seed of each"
+        "--clips",
+        nargs="+",
+        default=["game-962", "crowd-962", "reentry-962", "lookalike-962"],
+        help="level-seed of each",
     )
-    parser.add_argument("--frames", type=int, default=150)
+    parser.add_argument("--frames", type=int, default=120)
     parser.add_argument("--trial", type=trial, action="append", default=[])
     options = parser.parse_args()
     speeds = [*SPEEDS.values(), *options.trial]

@@ -99,7 +99,7 @@ def _add_track(parsers) -> None:
     parser.add_argument(
         "--speed",
         choices=("exact", "fast"),
-        help="fast sees every second frame and remembers less, and the report says so (default: exact)",
+        help="fast sees two frames in five and remembers less, and the report says so (default: exact)",
     )
     parser.add_argument(
         "--time-budget",

@@ -92,7 +92,7 @@ def name_teams(
         seen = [colors[track] for track in members if len(colors.get(track, ()))]
         middles[team] = np.median(np.concatenate(seen), axis=0) if seen else np.full(3, 128.0)
         for wanted, numbers in roster.teams.items():
-            none = [posterior(votes[track].evidence, numbers)[1] for track in members if track in votes]
+            none = [posterior(votes[track], numbers)[1] for track in members if track in votes]
             # Evidence that no number of the team explains stays with none.
             scores[team, wanted] = -float(np.sum(np.log(np.maximum(none, 1e-12))))
     names = match_teams(middles, roster.teams, scores)
@@ -157,7 +157,7 @@ def propose_merges(
 
 
 def _candidates(vote: Vote, allowed: Sequence[str] | None) -> _Track:
-    chances, none = posterior(vote.evidence, allowed)
+    chances, none = posterior(vote, allowed)
     best = [i for i in np.argsort(-chances, kind="stable")[:_CANDIDATES] if chances[i] > _LEAST]
     # What is too unlikely to be a candidate still counts against those that are.
     left = max(1 - float(chances[best].sum()), none, 1e-300)

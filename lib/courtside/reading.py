@@ -86,8 +86,9 @@ def read_players(
         total = sum(len(each.readings) for each in found.values())
         warnings.append(f"{failed.total()} of {total} crops could not be read by {reader.name} ({what})")
     noise = np.zeros((11, 11)) if reader is None else reader.noise
+    spans = detections.groupby("tracking_id")["time_s"].agg(["min", "max"])
     votes = {
-        track: vote(each.readings, noise, [torso.time_s for torso in each.torsos])
+        track: vote(each.readings, noise, [torso.time_s for torso in each.torsos], tuple(spans.loc[track]))
         for track, each in found.items()
     }
     colors = {track: each.colors for track, each in found.items()}

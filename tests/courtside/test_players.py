@@ -18,7 +18,7 @@ def ballot(**evidence: float) -> Vote:
     values = np.full(len(NUMBERS), -3.0)
     for name, value in evidence.items():
         values[NUMBERS.index(name.removeprefix("_"))] = value
-    return Vote(values, np.zeros(0))
+    return Vote(values, values, np.zeros(0))
 
 
 def numbers(votes, teams=None, together=frozenset(), roster=None):

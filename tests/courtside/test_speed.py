@@ -118,17 +118,17 @@ def _follow(tracker: Sam3Tracker, video: Video) -> list[FrameDetections]:
     return list(tracker.track(video, ["a"], progress=False))
 
 
-def test_fast_gives_every_frame_and_sees_half_of_them(random_sam3, video, stepped):
+def test_fast_gives_every_frame_and_sees_some_of_them(random_sam3, video, stepped):
     tracker = trackers.make_tracker("sam3", model=random_sam3, device="cpu", speed="fast")
     frames = _follow(tracker, video)
-    assert stepped == list(range(11))
+    assert stepped == list(range(9))
     assert [frame.frame_number for frame in frames] == list(range(FRAMES))
     assert sum(map(len, frames)) >= FRAMES
     for frame in frames:
         for each in frame:
             assert each.mask.any()
             assert each.bbox.area > 0
-    assert tracker.settings["speed"]["stride"] == 2
+    assert tracker.settings["speed"]["stride"] == 2.5
 
 
 @pytest.mark.parametrize("stop", [1, 2, 8, 9, 15])

@@ -38,12 +38,14 @@ class Vote:
     """The evidence of one track.
 
     ``evidence`` is float64 [len(NUMBERS)]: for each number the natural logarithm of how much likelier it
-    makes the readings than a torso without a legible number does. ``weights`` is float64 [readings]: how
-    much each reading speaks for the number with most evidence, in the same unit; 0 for one that was
-    rejected or could not be read.
+    makes the readings than a torso without a legible number does. ``shared`` is the same where the track may
+    have gone on with somebody else, for the number of whoever it is on for longer. ``weights`` is float64
+    [readings]: how much each reading speaks for the number with most evidence, in the same unit; 0 for one
+    that was rejected or could not be read.
     """
 
     evidence: np.ndarray = field(repr=False)
+    shared: np.ndarray = field(repr=False)
     weights: np.ndarray = field(repr=False)
 
 
@@ -62,25 +64,24 @@ def vote(
     often a player shows the number.
 
     With ``times_s``, those of the frames, rising, readings close in time count for less than as many apart,
-    since they share their faults: n within about 0.3 s weigh as much as n to the power 0.85. And a track
-    may have gone on with somebody else: for each moment at which it may have changed, another number may
-    explain the readings of its shorter part. ``span_s`` are the track's first and last moment (by default
-    those of the readings).
+    since they share their faults: n within about 0.3 s weigh as much as n to the power 0.85. For each moment
+    at which the track may have gone on with somebody else, another number may then explain the readings of
+    its shorter part. ``span_s`` are the track's first and last moment (by default those of the readings).
     """
     there = [reading.problem is None for reading in readings]
     if not any(there):
-        return Vote(np.zeros(len(NUMBERS)), np.zeros(len(readings)))
+        return Vote(np.zeros(len(NUMBERS)), np.zeros(len(NUMBERS)), np.zeros(len(readings)))
     ratios = np.stack([likelihood_ratios(reading.digits, noise) for reading in readings])
     ratios[~np.array(there)] = 1.0
     shares = np.array(_VISIBLE)[:, None, None]
     steps = np.log(1 - shares + shares * ratios) * _weights(there, times_s)[:, None]
     products = steps.sum(axis=1)
-    evidence = logsumexp(products, axis=0) - np.log(len(_VISIBLE))
+    evidence = shared = logsumexp(products, axis=0) - np.log(len(_VISIBLE))
     if times_s is not None and len(readings) > 1:
         two = _of_two_people(steps, np.asarray(times_s, float), span_s or (times_s[0], times_s[-1]))
-        evidence = np.logaddexp(np.log(1 - _TWO_PEOPLE) + evidence, np.log(_TWO_PEOPLE) + two)
+        shared = np.logaddexp(np.log(1 - _TWO_PEOPLE) + evidence, np.log(_TWO_PEOPLE) + two)
     best = int(np.argmax(evidence))
-    return Vote(evidence, np.clip(steps[np.argmax(products[:, best]), :, best], 0, None))
+    return Vote(evidence, shared, np.clip(steps[np.argmax(products[:, best]), :, best], 0, None))
 
 
 def _of_two_people(steps: np.ndarray, times_s: np.ndarray, span_s: tuple[float, float]) -> np.ndarray:
@@ -136,11 +137,14 @@ def likelihood_ratios(digits: np.ndarray, noise: np.ndarray) -> np.ndarray:
     return np.minimum(np.concatenate([one, pair[1:].ravel(), pair[0]]), _MOST)
 
 
-def posterior(evidence: np.ndarray, allowed: Sequence[str] | None = None) -> tuple[np.ndarray, float]:
+def posterior(vote: Vote, allowed: Sequence[str] | None = None) -> tuple[np.ndarray, float]:
     """The probability of each of ``NUMBERS``, float64, and that of none of them.
 
     ``allowed`` restricts the numbers to those of a roster, of equal prior probability; without it, "01" to
-    "09" are held to be rare. A track without a legible number has a prior probability of 0.3.
+    "09" are held to be rare. A track without a legible number has a prior probability of 0.3. Whether one
+    person wore all that was read or two did can't be known, so of both answers the lower probability counts,
+    and the sum falls short of 1 where they differ: a number that was read well on part of a track only is
+    not given to the whole.
     """
     prior = np.ones(len(NUMBERS))
     prior[-9:] = _LEADING_ZERO
@@ -149,6 +153,11 @@ def posterior(evidence: np.ndarray, allowed: Sequence[str] | None = None) -> tup
     if not prior.any():
         return prior, 1.0
     prior *= (1 - _NO_NUMBER) / prior.sum()
+    chances, none = zip(*(_normalised(each, prior) for each in (vote.evidence, vote.shared)), strict=True)
+    return np.minimum(*chances), max(none)
+
+
+def _normalised(evidence: np.ndarray, prior: np.ndarray) -> tuple[np.ndarray, float]:
     highest = max(0.0, float(evidence[prior > 0].max()))
     weight = prior * np.exp(evidence - highest)
     none = _NO_NUMBER * np.exp(-highest)

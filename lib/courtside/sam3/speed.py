@@ -62,7 +62,7 @@ MOST_STRIDE = 12
 """Frames further apart than this are too far apart to follow a player who runs."""
 
 EXACT = Speed("exact")
-SPEEDS = {"exact": EXACT, "fast": Speed("fast", stride=2, conditioning=2, frames=3, dormant=30)}
+SPEEDS = {"exact": EXACT, "fast": Speed("fast", stride=2.5, conditioning=2, frames=3, dormant=30)}
 """The speeds by name. Only ``exact`` gives what SAM 3 gives."""
 
 
