@@ -62,7 +62,8 @@ def execute(
 
     A finished stage whose inputs (files, settings, code, earlier stages) are unchanged is not run
     again, unless named in ``again``. Where nothing is to be done, nothing is written and no lock is
-    taken, so a notebook may call this with ``stages=STAGES[:-1]`` while the report is made from it.
+    taken, so a notebook may call this with ``stages=STAGES[:-1]`` while the report is made from it; then
+    finished stages are read as they are, also those of an older Courtside.
     ``replace`` lets another video's run in the folder give way. ``listener`` is told the stage that runs,
     and the number of frames tracked, as both change.
 
@@ -75,7 +76,7 @@ def execute(
         raise SettingError(f"unknown stage {unknown[0]!r}: the stages are {', '.join(STAGES)}")
     todo = tuple(name for name in STAGES if name in stages)
     job = _Job(settings, todo, progress, listener=listener)
-    if not again and all(job.is_fresh(name) for name in todo):
+    if not again and (job.is_reported_here() or all(job.is_fresh(name) for name in todo)):
         return job.run
     job.check_inputs()
     job.claim_folder(replace)
@@ -205,6 +206,12 @@ class _Job:
         record = self.run.status()[stage]
         there = all((self.run.folder / name).exists() for name in record["outputs"])
         return record["state"] == "done" and there and record["fingerprint"] == self.fingerprint(stage)
+
+    def is_reported_here(self) -> bool:
+        """Whether this is the kernel of the notebook that the run's report is being made from."""
+        status = self.run.status()
+        done = all(status[name]["state"] == "done" for name in self.todo)
+        return done and status["report"]["state"] == "running" and status["report"]["pid"] == os.getppid()
 
     def check_inputs(self) -> None:
         """Refuse what cannot work before anything is written or an hour is spent on tracking."""

@@ -116,6 +116,19 @@ def test_a_run_leaves_whole_files_and_a_true_status(clip, tmp_path):
         assert len(record["fingerprint"]) == 64
 
 
+def test_a_run_of_an_older_courtside_is_reported_as_it_is(finished):
+    path = finished.out / "status.json"
+    status = json.loads(path.read_text())
+    status["stages"]["track"]["fingerprint"] = "0" * 64
+    path.write_text(json.dumps(status))
+    tracks = (finished.out / "player_detections.parquet").stat().st_mtime_ns
+    done = execute(finished, stages=("report",), progress=False)
+    assert _states(done.folder)["report"] == "done"
+    assert done.report_path.exists()
+    assert (finished.out / "player_detections.parquet").stat().st_mtime_ns == tracks
+    assert done.status()["track"]["fingerprint"] == "0" * 64
+
+
 def test_tables_and_objects_come_back(clip, tmp_path):
     done = _run(_settings(clip, tmp_path / "run"))
     detections = done.detections()
