@@ -145,6 +145,13 @@ def test_fast_tracking_goes_on_where_it_was_saved(stop, random_sam3, video, tmp_
         assert all(np.array_equal(each.mask, same.mask) for each, same in zip(frame, other, strict=True))
 
 
+def test_a_time_budget_times_the_first_frames(random_sam3, video, stepped):
+    tracker = Sam3Tracker(random_sam3, "cpu", time_budget="1h")
+    assert len(_follow(tracker, video)) == FRAMES
+    assert stepped == [*range(14), *range(FRAMES)]
+    assert tracker.settings["speed"]["stride"] == 1
+
+
 def test_a_time_budget_sees_what_fits(random_sam3, video, stepped, monkeypatch):
     monkeypatch.setattr("courtside.sam3.tracker._time_a_frame", lambda *_: 1.0)
     tracker = Sam3Tracker(random_sam3, "cpu", time_budget="7s")

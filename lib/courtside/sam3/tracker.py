@@ -139,7 +139,7 @@ def _time_a_frame(engine: Engine, video: Video, processor: Any, device: Device) 
     """Seconds a frame takes, once there are objects: the median of up to 12 frames, or of 20 s."""
     took: list[float] = []
     began = time.perf_counter()
-    pixels = prepared(video, processor.video_processor, device, range(min(14, video.frame_count)))
+    pixels = prepared(video, processor, device, range(min(14, video.frame_count)))
     while time.perf_counter() - began < 20 or len(took) < 4:
         clock = time.perf_counter()
         number, frame = next(pixels, (None, None))
