@@ -13,19 +13,16 @@ import tempfile
 import time
 from pathlib import Path
 
-import pandas as pd
 import torch
 
-from courtside import scoring, tables
-from courtside.files import detection_rows
 from courtside.labels import read_labels
 from courtside.sam3 import Sam3Tracker
 from courtside.sam3.speed import SPEEDS, Speed
 from courtside.scoring.counts import Counts, metrics_of
 from courtside.video import Video
 from minicourt.clip import render_clip
+from minicourt.evaluate import EVERYONE, as_table, counts_of
 
-PROMPT = "basketball player"
 MODEL = Path(__file__).parent.parent / "data" / "models" / "sam3-tiny"
 
 
@@ -42,15 +39,10 @@ def follow(tracker: Sam3Tracker, folder: Path) -> tuple[float, Counts]:
     # Processor time, since other programs may share the machine; the wall's where a GPU works.
     clock = time.perf_counter if torch.cuda.is_available() else time.process_time
     started = clock()
-    frames = list(tracker.track(video, [PROMPT], progress=False))
+    frames = list(tracker.track(video, [EVERYONE], progress=False))
     seconds = clock() - started
-    rows = [row for frame in frames for row in detection_rows(frame, video.name, [PROMPT])]
-    table = pd.DataFrame(rows, columns=list(tables.PLAYER_DETECTIONS.columns))
-    labels = read_labels(folder, video)
-    scores = scoring.score(
-        tables.typed(table, tables.PLAYER_DETECTIONS), labels, times_s=video.times_s, prompts=[PROMPT]
-    )
-    return seconds, Counts.from_json(scores.protocol["prompts"][PROMPT]["counts"])
+    counts = counts_of(as_table(frames, video), read_labels(folder, video), video, [EVERYONE])
+    return seconds, counts[EVERYONE]
 
 
 def main() -> None:

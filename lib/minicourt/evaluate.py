@@ -40,6 +40,8 @@ __all__ = [
     "EVERYONE",
     "NOTHING",
     "Figures",
+    "as_table",
+    "counts_of",
     "describe",
     "evaluate",
     "mask_ious",
@@ -125,18 +127,18 @@ def _measure(
     video = Video(whole / "video.mp4")
     labels = read_labels(whole, video)
     followed = _follow(model, whole, runs, (EVERYONE,))
-    counts = {"sam3": _counts(followed, labels, video, [EVERYONE])}
+    counts = {"sam3": counts_of(followed, labels, video, [EVERYONE])}
     for name, tracked in _baselines(model, video):
-        counts[name] = _counts(tracked, labels, video, [EVERYONE])
+        counts[name] = counts_of(tracked, labels, video, [EVERYONE])
 
     first = Video(start / "video.mp4")
     first_labels = read_labels(start, first)
     said = _follow(model, start, runs, (*texts[1:], other))
     is_other = said["prompt"] == other
-    counts["sam3"] |= _counts(said[~is_other], first_labels, first, texts[1:])
+    counts["sam3"] |= counts_of(said[~is_other], first_labels, first, texts[1:])
     # The labels know the plain words only.
     in_plain_words = said[is_other].assign(prompt=meant)
-    counts["sam3"][other] = _counts(in_plain_words, first_labels, first, [meant])[meant]
+    counts["sam3"][other] = counts_of(in_plain_words, first_labels, first, [meant])[meant]
     shown = said[said["prompt"].isin([text for text in absent if not first_labels.objects_of(text)])]
     return Figures(
         level=level,
@@ -164,7 +166,7 @@ def _follow(model: str | Path, clip: Path, runs: Path, prompts: tuple[str, ...])
 
 def _baselines(model: str | Path, video: Video) -> Iterator[tuple[str, pd.DataFrame]]:
     """Trackers without memory by name, with their tracks."""
-    yield "sam3-associate", _tracks(Sam3Associate(model).track(video, [EVERYONE], progress=False), video)
+    yield "sam3-associate", as_table(Sam3Associate(model).track(video, [EVERYONE], progress=False), video)
     parts = []
     for found in FrameDetector(model, least_score=LEAST_SCORE).find(video, [EVERYONE]):
         boxes = pd.DataFrame(found.boxes(video), columns=["x1", "y1", "x2", "y2"])
@@ -173,17 +175,18 @@ def _baselines(model: str | Path, video: Video) -> Iterator[tuple[str, pd.DataFr
     boxes = tables.typed(boxes, tables.DETECTIONS)
     for name in _LINKERS:
         tracked = DetectionTracker(name, boxes).track(video, progress=False)
-        yield name, _tracks(tracked, video)
+        yield name, as_table(tracked, video)
 
 
-def _tracks(frames: Iterable[FrameDetections], video: Video) -> pd.DataFrame:
+def as_table(frames: Iterable[FrameDetections], video: Video) -> pd.DataFrame:
     """Tracked frames as the table ``PLAYER_DETECTIONS``, for the prompt "basketball player"."""
     rows = [row for frame in frames for row in detection_rows(frame, video.name, [EVERYONE])]
     table = pd.DataFrame(rows, columns=list(tables.PLAYER_DETECTIONS.columns)).assign(prompt=EVERYONE)
     return tables.typed(table, tables.PLAYER_DETECTIONS)
 
 
-def _counts(detections: pd.DataFrame, labels: Labels, video: Video, texts: list[str]) -> dict[str, Counts]:
+def counts_of(detections: pd.DataFrame, labels: Labels, video: Video, texts: list[str]) -> dict[str, Counts]:
+    """What the score of each text counts, without texts that mean nothing in these labels."""
     scores = scoring.score(detections, labels, times_s=video.times_s, prompts=texts)
     kept = {text: scores.protocol["prompts"][text]["counts"] for text in texts}
     return {text: Counts.from_json(counts) for text, counts in kept.items() if counts is not None}

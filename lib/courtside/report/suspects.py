@@ -164,17 +164,15 @@ def number_changes(reads: pd.DataFrame) -> Iterator[Suspect]:
     clear = reads[reads["text"].notna() & (reads["confidence"] >= _CLEAR)].sort_values("frame", kind="stable")
     for track, rows in clear.groupby("tracking_id"):
         texts = rows["text"].tolist()
-        best, change = 0, None
+        changes = []
         for place in range(_READ, len(texts) - _READ + 1):
             sides = [Counter(part).most_common(1)[0] for part in (texts[:place], texts[place:])]
             (one, before), (other, after) = sides
             agreed = before >= _AGREED * place and after >= _AGREED * (len(texts) - place)
-            if min(before, after) < _READ or not agreed or one in other or other in one:
-                continue
-            if before + after > best:
-                best, change = before + after, (place, one, other)
-        if change is not None:
-            place, one, other = change
+            if agreed and one not in other and other not in one:
+                changes.append((before + after, place, one, other))
+        if changes:
+            _, place, one, other = max(changes, key=lambda change: change[0])
             last, first = rows.iloc[place - 1], rows.iloc[place]
             said = f"reads {one} until {last['time_s']:.1f} s, and {other} from {first['time_s']:.1f} s on"
             frame = int(first["frame"])
