@@ -20,6 +20,7 @@ from courtside.masks import encode_rle
 from courtside.report import blocks, crops, figures, html, overlay, proxy, words
 from courtside.report.colors import color_of, ink_on, rgb_of
 from courtside.report.matches import followed_by, main_objects
+from courtside.report.page import outside_references
 from courtside.report.sections import Report
 from courtside.run import Settings, execute
 from courtside.scoring import score
@@ -495,7 +496,7 @@ class TestPage:
         ],
     )
     def test_outside_references_are_found(self, name, markup, outside):
-        assert html.outside_references(f"<!DOCTYPE html><html>{markup}</html>") == outside
+        assert outside_references(f"<!DOCTYPE html><html>{markup}</html>") == outside
 
     def test_a_page_that_would_load_something_is_refused(self, tmp_path):
         source = tmp_path / "a.ipynb"

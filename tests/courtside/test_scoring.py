@@ -23,6 +23,7 @@ from trackers.eval import (
     evaluate_mot_sequence,
 )
 from trackers.eval import box_iou as independent_box_iou
+from trackers.eval.hota import ALPHA_THRESHOLDS
 
 from courtside import tables
 from courtside.errors import LabelsError, SettingError, TableError
@@ -580,7 +581,7 @@ def test_protocol_says_how():
     assert (protocol["frames_scored"], protocol["true_objects"], protocol["true_boxes"]) == (4, 1, 4)
     assert protocol["libraries"]["motmetrics"] == "1.4.0"
     assert "TrackEval" in protocol["switch_counting"]
-    assert protocol["hota_iou_thresholds"][::18] == [0.05, 0.95]
+    assert protocol["hota_iou_thresholds"] == pytest.approx(list(ALPHA_THRESHOLDS))
 
 
 def test_trackeval_counts_a_fragmentation_where_an_object_was_out_of_view():

@@ -149,11 +149,9 @@ def _rounded(value: Any) -> Any:
 
 
 def _page(table: pd.DataFrame, title: str) -> str:
-    import nbformat
-
     from courtside.report import blocks, words
     from courtside.report.figures import speed_against_quality
-    from courtside.report.html import to_html
+    from courtside.report.page import whole_page
 
     runs, combined = table[table["run"].notna()], table[table["run"].isna()]
     failed = runs[runs["state"] != "done"]
@@ -168,20 +166,20 @@ def _page(table: pd.DataFrame, title: str) -> str:
     sections: list[tuple[str, blocks.Block]] = []
     if len(failed):
         rows = [(_link(row.run), row.state, row.why or "") for row in failed.itertuples()]
-        sections.append(("## What is not done, and why", blocks.table(("Run", "State", "Why"), rows)))
+        sections.append(("What is not done, and why", blocks.table(("Run", "State", "Why"), rows)))
     if len(combined):
         table_of = blocks.table(_heads(combined), _cells(combined))
         said = blocks.paragraph(_PROTOCOL, "quiet")
-        sections.append(("## Each way to track, over its clips", blocks.stack(table_of, said)))
+        sections.append(("Each way to track, over its clips", blocks.stack(table_of, said)))
     points = combined.dropna(subset=["frames_per_s", "idf1"])
     if len(points):
         draw = partial(speed_against_quality, points, "idf1", words.METRICS["idf1"][0])
-        sections.append(("## Speed against quality", blocks.picture(draw, "IDF1 over frames a second")))
-    sections.append(("## Each run", blocks.table(_heads(runs, linked=True), _cells(runs, linked=True))))
-    cells = [_cell(top)]
+        sections.append(("Speed against quality", blocks.picture(draw, "IDF1 over frames a second")))
+    sections.append(("Each run", blocks.table(_heads(runs, linked=True), _cells(runs, linked=True))))
+    body = [_section(top)]
     for heading, block in sections:
-        cells += [nbformat.v4.new_markdown_cell(heading), _cell(block)]
-    return to_html(nbformat.v4.new_notebook(cells=cells))
+        body += [f'<section class="text"><h2>{escape(heading)}</h2></section>', _section(block)]
+    return whole_page(f"{title} · Courtside", "\n".join(body))
 
 
 _PROTOCOL = (
@@ -190,11 +188,8 @@ _PROTOCOL = (
 )
 
 
-def _cell(block: Any) -> Any:
-    import nbformat
-
-    shown = nbformat.v4.new_output("display_data", {"text/html": block._repr_html_()})
-    return nbformat.v4.new_code_cell(outputs=[shown])
+def _section(block: Any) -> str:
+    return f'<section class="output">{block._repr_html_()}</section>'
 
 
 def _heads(table: pd.DataFrame, linked: bool = False) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""An executed notebook as one HTML file: no code, and no reference to anything outside the file."""
+"""An executed notebook as one HTML file, without its code."""
 
 from __future__ import annotations
 
@@ -12,14 +12,12 @@ from nbconvert.exporters import HTMLExporter
 from traitlets.config import Config
 
 from courtside.errors import RunError
+from courtside.report.page import outside_references, whole_page
 
-__all__ = ["NOTEBOOK_ONLY", "outside_references", "to_html", "write_html"]
+__all__ = ["NOTEBOOK_ONLY", "to_html", "write_html"]
 
 NOTEBOOK_ONLY = "notebook-only"
 """Cells with this tag are for whoever works in the notebook; the page leaves them out."""
-
-_LOADING = {"src", "href", "srcset", "poster", "data", "action", "formaction", "background", "xlink:href"}
-_CSS_URL = re.compile(r"""(?:url\(|@import)\s*['"]?\s*([^'")\s;]+)""", re.IGNORECASE)
 
 
 def write_html(notebook: str | Path, path: str | Path) -> Path:
@@ -57,57 +55,8 @@ def to_html(node: nbformat.NotebookNode) -> str:
     config.TagRemovePreprocessor.remove_cell_tags = {NOTEBOOK_ONLY}
     template = resources.files("courtside.report").joinpath("template")
     exporter = HTMLExporter(config=config, template_name="courtside", extra_template_basedirs=[str(template)])
-    page, _ = exporter.from_notebook_node(node, resources={"metadata": {"name": _page_title(node)}})
-    return page
-
-
-def outside_references(page: str) -> list[str]:
-    """What a browser would load or follow from outside the page, in order; ``data:`` and ``#`` are inside.
-
-    >>> outside_references('<img src="data:,"><a href="#top"></a><link href="https://x.example/a.css">')
-    ['https://x.example/a.css']
-    >>> outside_references('<p>https://x.example is text</p><style>b{background:url(a.png)}</style>')
-    ['a.png']
-    """
-    reader = _References()
-    reader.feed(page)
-    reader.close()
-    return reader.found
-
-
-class _References(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-        self.found: list[str] = []
-        self._css = False
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        self._css = tag == "style"
-        for name, value in attributes:
-            if value is None:
-                continue
-            if name in _LOADING:
-                # A srcset of data URLs has commas of its own, so only its start can be judged.
-                self._keep(value.strip())
-            elif name == "style":
-                self._keep_css(value)
-            elif name == "srcdoc":
-                self.found += outside_references(value)
-
-    def handle_endtag(self, tag: str) -> None:
-        self._css = False
-
-    def handle_data(self, data: str) -> None:
-        if self._css:
-            self._keep_css(data)
-
-    def _keep_css(self, text: str) -> None:
-        for url in _CSS_URL.findall(text):
-            self._keep(url)
-
-    def _keep(self, url: str) -> None:
-        if url and not url.startswith(("data:", "#")):
-            self.found.append(url)
+    body, _ = exporter.from_notebook_node(node)
+    return whole_page(_page_title(node), body)
 
 
 def _page_title(node: nbformat.NotebookNode) -> str:

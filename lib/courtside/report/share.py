@@ -25,7 +25,8 @@ from courtside.labels import read_detections
 from courtside.report import blocks
 from courtside.report.blocks import Block
 from courtside.report.faces import FacelessVideo, head_regions, link
-from courtside.report.html import NOTEBOOK_ONLY, outside_references, to_html
+from courtside.report.html import NOTEBOOK_ONLY, to_html
+from courtside.report.page import outside_references
 from courtside.report.players import players_section
 from courtside.report.proxy import PROXY_SIDE, fit_size, small
 from courtside.report.sections import Report

@@ -1,15 +1,15 @@
-"""HOTA, and switches as TrackEval counts them, through trackers' evaluation."""
+"""HOTA, and switches as TrackEval counts them, through trackers' evaluation.
+
+Its import takes longer than adding up the counts of many runs does, so only who measures frames waits for it.
+"""
 
 from __future__ import annotations
-
-from trackers.eval import compute_clear_metrics, compute_hota_metrics
-from trackers.eval.hota import ALPHA_THRESHOLDS
 
 from courtside.scoring.frames import ScoredFrames
 
 __all__ = ["HOTA_THRESHOLDS", "hota_counts", "trackeval_counts"]
 
-HOTA_THRESHOLDS = tuple(round(float(alpha), 2) for alpha in ALPHA_THRESHOLDS)
+HOTA_THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
 """The IoU thresholds that HOTA averages over: 0.05 to 0.95."""
 
 
@@ -20,6 +20,8 @@ def hota_counts(frames: ScoredFrames) -> dict[str, tuple[float, ...]]:
     track, so all four sum over sequences: DetA = TP / (TP + FN + FP), AssA = association / TP,
     HOTA = sqrt(DetA * AssA), each averaged over the thresholds.
     """
+    from trackers.eval import compute_hota_metrics
+
     found = compute_hota_metrics(frames.object_ids, frames.tracking_ids, frames.iou)
     columns = {
         "hota_tp": found["HOTA_TP_array"],
@@ -32,6 +34,8 @@ def hota_counts(frames: ScoredFrames) -> dict[str, tuple[float, ...]]:
 
 def trackeval_counts(frames: ScoredFrames, threshold: float) -> dict[str, int]:
     """Matches, misses, false positives, switches and fragmentations with TrackEval's semantics."""
+    from trackers.eval import compute_clear_metrics
+
     found = compute_clear_metrics(frames.object_ids, frames.tracking_ids, frames.iou, threshold)
     names = {
         "trackeval_tp": "CLR_TP",

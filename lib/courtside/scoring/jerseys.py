@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest
 
 from courtside.scoring.frames import ScoredFrames, ratio
 
@@ -153,6 +152,9 @@ def reliability(tracks: list[dict[str, Any]]) -> list[dict[str, Any]]:
     the share of them whose likeliest number is the player's, given or not, from ``right_low`` to
     ``right_high`` with 95 % confidence (Wilson 1927). Classes without a track are left out.
     """
+    # Its import takes as long as a report of many runs, and only this waits for it.
+    from scipy.stats import binomtest
+
     read = [track for track in tracks if track["likeliest"] is not None]
     sure = np.array([track["confidence"] for track in read])
     right = np.array([track["likeliest"] == track["true"] for track in read], bool)
