@@ -16,10 +16,10 @@ CANDIDATES := $(if $(PYTHON),$(PYTHON),python3.12 python3.11 python3 python)
 FITS := import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint eval compare train-tiny sportsmot bench lock clean
+.PHONY: help setup demo test lint eval compare train-tiny train-finder sportsmot bench lock clean
 
 help: ## List these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 setup: $(READY) ## Make .venv with everything in it (about 6 GB, once)
 
@@ -75,6 +75,9 @@ lint: setup ## Check style without changing anything
 train-tiny: setup ## Train the tiny SAM 3 from nothing: hours on a CPU, minutes on a GPU; goes on where it stopped
 	$(BIN)/python -m minicourt train --out data/models/training
 	$(BIN)/python -m minicourt export data/models/training --out data/models/sam3-tiny
+
+train-finder: setup ## Train what finds numbers on jerseys from nothing: an hour on a CPU; goes on where it stopped
+	$(BIN)/python -m minicourt finder --training data/models/training --out lib/courtside/jersey/finder.safetensors
 
 # make sportsmot ROOT=~/data/sportsmot OPTIONS="--split test --tracker botsort"
 sportsmot: setup ## Evaluate on SportsMOT's basketball: ROOT=its folder, and OPTIONS of courtside sportsmot

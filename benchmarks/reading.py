@@ -17,16 +17,16 @@ from pathlib import Path
 import numpy as np
 
 from courtside.jersey import make_reader
-from courtside.jersey.crop import SIDE_PX
 from courtside.run import Settings, execute
+from minicourt.torsos import render_torsos
 
 BINS = np.array([0.0, 0.2, 0.4, 0.6, 0.8, 0.95, 1.0])
 
 
 def time_reader(count: int = 20) -> float:
-    """Seconds for ``count`` torsos, the best of three."""
+    """Seconds for ``count`` rendered torsos, the best of three."""
     reader = make_reader("rapidocr")
-    images = list(np.random.default_rng(0).integers(0, 256, (count, SIDE_PX, SIDE_PX, 3), np.uint8))
+    images = [render_torsos(np.random.default_rng(seed))[0].image for seed in range(count)]
     reader.read(images[:1])
     taken = []
     for _ in range(3):

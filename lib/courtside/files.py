@@ -67,12 +67,13 @@ def hash_code(paths: Iterable[Path]) -> str:
     """SHA-256 over what the files do: comments, layout and stored notebook outputs don't count."""
     digest = hashlib.sha256()
     for path in sorted(paths):
-        text = path.read_text()
+        content = path.read_bytes()
         if path.suffix == ".py":
-            text = ast.dump(ast.parse(text))
+            content = ast.dump(ast.parse(content)).encode()
         elif path.suffix == ".ipynb":
-            text = json.dumps([(cell["cell_type"], cell["source"]) for cell in json.loads(text)["cells"]])
-        digest.update(f"{path.name}\0{text}\0".encode())
+            cells = [(cell["cell_type"], cell["source"]) for cell in json.loads(content)["cells"]]
+            content = json.dumps(cells).encode()
+        digest.update(path.name.encode() + b"\0" + content + b"\0")
     return digest.hexdigest()
 
 

@@ -41,7 +41,16 @@ __all__ = ["STAGES", "Run", "Settings", "execute", "is_finished"]
 
 _CODE = {
     "track": ("video.py", "masks.py", "labels/*.py", "trackers.py", "sam3/*.py"),
-    "read": ("video.py", "masks.py", "jersey/*.py", "reading.py", "players.py", "teams.py", "roster.py"),
+    "read": (
+        "video.py",
+        "masks.py",
+        "scoring/frames.py",
+        "jersey/*",
+        "reading.py",
+        "players.py",
+        "teams.py",
+        "roster.py",
+    ),
     "score": ("scoring/*.py", "labels/*.py", "masks.py"),
     "overlay": ("report/overlay.py", "report/proxy.py", "report/colors.py"),
     "report": ("report/*.py", "report/template/**/*"),

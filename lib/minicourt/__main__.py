@@ -1,4 +1,5 @@
-"""``python -m minicourt render ...`` writes a labelled clip; ``train`` makes the tiny SAM 3."""
+"""``python -m minicourt render ...`` writes a labelled clip; ``train`` makes the tiny SAM 3, ``finder`` what
+finds numbers on jerseys."""
 
 from __future__ import annotations
 
@@ -36,6 +37,14 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("training", metavar="DIR", help="the folder that train wrote to")
     export.add_argument("--out", required=True, metavar="MODEL")
     export.add_argument("--figures", metavar="FILE", help="a table that evaluate printed, for the model card")
+    finder = commands.add_parser("finder", help="train what finds numbers on jerseys, and write its weights")
+    finder.add_argument("--seed", type=int, default=0)
+    finder.add_argument("--device", help="cpu, cuda or mps (default: cuda where there is one, else cpu)")
+    finder.add_argument("--steps", type=int, help="shorten it, for a trial")
+    finder.add_argument(
+        "--training", required=True, metavar="DIR", help="what is needed to go on after a kill"
+    )
+    finder.add_argument("--out", required=True, metavar="FILE", help="the weights, safetensors")
     measure = commands.add_parser("evaluate", help="measure a tiny SAM 3 on unseen rendered clips")
     measure.add_argument("--model", default="data/models/sam3-tiny", metavar="MODEL")
     measure.add_argument("--seeds", type=int, nargs="+", default=[901, 902])
@@ -68,6 +77,21 @@ def _train(options: argparse.Namespace, arguments: list[str]) -> int:
     return 0
 
 
+def _finder(options: argparse.Namespace) -> int:
+    import torch
+
+    from minicourt.finder import STEPS, FinderTrainer, held_out
+
+    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    trainer = FinderTrainer(options.training, steps=options.steps or STEPS, seed=options.seed, device=device)
+    trainer.run()
+    for name, figure in held_out(trainer.averaged()).items():
+        print(f"{name}: {figure:.3f}")
+    trainer.export(Path(options.out))
+    print(options.out)
+    return 0
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
@@ -79,6 +103,8 @@ def main(arguments: list[str] | None = None) -> int:
         figures = Path(options.figures).read_text() if options.figures else None
         print(export(options.training, options.out, figures))
         return 0
+    if options.command == "finder":
+        return _finder(options)
     if options.command == "evaluate":
         from minicourt.evaluate import describe, evaluate, table
 

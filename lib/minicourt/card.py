@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 from minicourt.tiny import GRID, HIDDEN, IMAGE, MASK_GRID, QUERIES, VIT_LAYERS, VIT_WIDTH
@@ -112,8 +113,10 @@ def write_card(model: str | Path, training: str | Path, figures: str | None = No
 
 
 def _hours(training: Path, stage: dict) -> str:
-    """Machine time of a stage by its curves, where each line tells the usual seconds of one of 25 steps."""
-    seconds = sum(25 * row["s"] for row in _read(training / f"{stage['name']}.jsonl"))
+    """Machine time of a stage by its curves: a line tells a step's usual seconds since the line before."""
+    rows = _read(training / f"{stage['name']}.jsonl")
+    steps = [0, *(row["step"] for row in rows)]
+    seconds = sum((now - before) * row["s"] for (before, now), row in zip(pairwise(steps), rows, strict=True))
     return f"{seconds / 3600:.1f} h on {stage['processes']} {stage['device'].upper()} process(es)"
 
 

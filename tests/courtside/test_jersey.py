@@ -1,4 +1,4 @@
-"""Numbers on jerseys: crops, windows, the reader, and what readings add up to."""
+"""Numbers on jerseys: crops, where numbers stand, the reader, and what readings add up to."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from courtside import tables
 from courtside.errors import ModelError, SettingError
 from courtside.jersey import NUMBERS, Reading, choose, make_reader, posterior, vote
 from courtside.jersey import readers as readers_module
-from courtside.jersey.crop import SIDE_PX, cut, legible, windows
+from courtside.jersey.crop import SIDE_PX, cut
+from courtside.jersey.finder import find_numbers
 from courtside.jersey.readers import END, ctc_digits, read_each
 from courtside.video import Video, VideoWriter
 
@@ -200,19 +201,31 @@ def test_a_roster_restricts_and_helps(noise):
 # Crops
 
 
-def test_windows_hold_the_number():
-    boxes = windows(jersey("28"), 5)
-    assert boxes.shape == (5, 4)
-    centers = boxes[:, :2] + boxes[:, 2:] / 2
-    assert (np.abs(centers[:3] - [90, 95]) < 35).all()
-    assert (boxes[:, :2] >= 0).all()
-    assert (boxes[:, :2] + boxes[:, 2:] <= SIDE_PX).all()
+TURNED = {"upright": 0, "leaning right": 14, "leaning left": -14}
 
 
-def test_sharp_numbers_are_the_most_legible():
-    sharp = jersey("28")
-    assert legible(sharp) > 2 * legible(cv2.GaussianBlur(sharp, (0, 0), 9))
-    assert legible(sharp) > 5 * legible(jersey(""))
+@pytest.mark.parametrize("degrees", TURNED.values(), ids=TURNED.keys())
+@pytest.mark.parametrize("text", ["28", "7"])
+def test_numbers_are_found_where_they_stand(text, degrees):
+    turn = cv2.getRotationMatrix2D((90, 90), -degrees, 1)
+    image = cv2.warpAffine(jersey(text), turn, (SIDE_PX, SIDE_PX), borderMode=cv2.BORDER_REPLICATE)
+    [[place, *_]] = find_numbers([image])
+    x, y = turn @ (90, 95, 1)
+    assert place.chance > 0.5
+    assert abs(place.x - x) < 8
+    assert abs(place.y - y) < 8
+    assert 25 < place.high < 50
+    assert (place.wide > 0.9 * place.high) == (len(text) == 2)
+    # One digit on plain cloth hardly says which way is up.
+    assert np.degrees(place.tilt) == pytest.approx(degrees, abs=6 if len(text) == 2 else 10)
+
+
+def test_no_number_is_no_place():
+    blurred = cv2.GaussianBlur(jersey("28"), (0, 0), 14)
+    plain, unclear = find_numbers([jersey(""), blurred])
+    assert all(place.chance < 0.2 for place in plain)
+    assert all(place.chance < 0.5 for place in unclear)
+    assert find_numbers([]) == []
 
 
 @pytest.mark.parametrize("height", [5, 40, 160, 320, 1500])
@@ -241,6 +254,53 @@ def test_a_mask_centres_and_straightens():
     middles = [np.flatnonzero(row).mean() for row in upright]
     assert np.ptp(middles) < 8
     assert abs(np.mean(middles) - SIDE_PX / 2) < 6
+
+
+def filmed(*people: tuple[int, int, str]) -> tuple[np.ndarray, np.ndarray]:
+    """A frame with people 320 pixels high, each at left, top, with a number, and their boxes, float64 [n, 4].
+
+    Who stands lower in the picture is nearer, and hides the others.
+    """
+    image, boxes = np.full((480, 640, 3), (150, 120, 90), np.uint8), []
+    for left, top, text in sorted(people, key=lambda one: one[1]):
+        image[top : top + 50, left + 40 : left + 80] = (200, 150, 120)
+        image[top + 40 : top + 190, left + 10 : left + 110] = jersey(text)[24:174, 40:140]
+        image[top + 190 : top + 320, left + 20 : left + 100] = (20, 25, 60)
+    boxes = [(left, top, left + 120, top + 320) for left, top, _ in people]
+    return image, np.array(boxes, float)
+
+
+def chance(torso: np.ndarray) -> float:
+    [found] = find_numbers([torso])
+    return found[0].chance if found else 0.0
+
+
+def test_nobody_elses_number_is_seen():
+    image, boxes = filmed((300, 100, ""), (220, 120, "28"))
+    assert chance(cut(image, boxes[0])) > 0.5
+    assert chance(cut(image, boxes[0], None, boxes[1:])) < 0.2
+    assert chance(cut(image, boxes[1], None, boxes[:1])) > 0.5
+
+
+def test_who_stands_behind_hides_nothing():
+    image, boxes = filmed((300, 120, "28"), (260, 100, ""))
+    hidden, plain = (cut(image, boxes[0], None, others) for others in (boxes[1:], None))
+    assert not np.array_equal(hidden, plain)
+    assert np.allclose(hidden[40:140, 60:120], plain[40:140, 60:120], atol=2)
+
+
+def test_what_lies_off_the_mask_is_blurred():
+    image, boxes = filmed((300, 100, "28"))
+    noise = np.random.default_rng(0).integers(0, 256, image.shape, np.uint8)
+    mask = np.zeros(image.shape[:2], bool)
+    mask[100:420, 310:410] = True
+    image[~mask] = noise[~mask]
+    whole = cut(image, boxes[0], mask)
+    mask[195:212, 330:390] = False  # as where digits of another colour were left out
+    torso = cut(image, boxes[0], mask)
+    assert np.allclose(torso[60:150, 50:130], whole[60:150, 50:130], atol=2)
+    assert torso[:, :25].std() < 0.3 * noise.std()
+    assert chance(torso) > 0.5
 
 
 def test_choose_gives_every_track_its_torsos(tmp_path):

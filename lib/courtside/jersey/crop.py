@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -10,15 +9,15 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 import pandas as pd
-from scipy.special import expit
 from tqdm import tqdm
 
 from courtside.masks import decode_rle
+from courtside.scoring.frames import box_iou
 
 if TYPE_CHECKING:
     from courtside.video import Video
 
-__all__ = ["BODY_PX", "SIDE_PX", "Torso", "choose", "cut", "legible", "windows"]
+__all__ = ["BODY_PX", "SIDE_PX", "Torso", "blur_others", "choose", "cut"]
 
 BODY_PX = 320
 """A whole body's height at the scale of a crop."""
@@ -32,14 +31,8 @@ _MOST_LEAN = 0.5  # radians; who leans further has bent over, and shows no numbe
 _LOOK_EVERY_S = 0.08
 _MOST_LOOKS = 240
 _LEAST_PX = 8
-_STROKE_PX = 15  # wider than a digit's strokes, narrower than a torso
-_DIGITS_PX = (17, 22, 28, 36, 46)
-_WIDTHS = {1: 0.62, 2: 1.35}  # of the height, by the number of digits
-_MARGIN = {1: 0.28, 2: 0.15}  # of the height: what the reader sees around the digits
-_SURROUND = 0.3  # of the height: what should be plain cloth
-_MOST_OVERLAP = 0.5
-# Logistic regression on which windows of real torsos were read rightly; see windows().
-_NONE, _INSIDE, _AROUND, _ASIDE, _UPDOWN, _HEIGHT, _TWO = -6.5, 2.67, -0.74, -1.2, -0.88, 2.2, 0.98
+_CLOSE_PX, _EDGE_PX, _FEATHER_PX, _BLUR_PX, _COARSE_PX = 25, 15, 1.5, 11, 9
+_SAME = 0.7  # boxes that overlap more are held to be of one person, followed twice
 _BOX = ["x1", "y1", "x2", "y2"]
 
 
@@ -48,8 +41,8 @@ class Torso:
     """One look at a track: ``image`` uint8 (SIDE_PX, SIDE_PX, 3) RGB, upright, a body being BODY_PX high.
 
     ``box_xyxy`` is the player's box in the frame, in pixels. ``quality`` in [0, 1] compares looks: how much
-    of the torso nobody nearer covers, halved where the frame cuts it off, times how likely a number is
-    read on it (:func:`legible`). ``rgb`` is the median colour of the chest, 0 to 255.
+    of the torso nobody nearer covers, halved where the frame cuts it off, times the chance that a number is
+    to be seen on it. ``rgb`` is the median colour of the chest, 0 to 255.
     """
 
     tracking_id: int
@@ -70,6 +63,8 @@ def choose(
     ``detections`` is a table ``PLAYER_DETECTIONS``. A track whose boxes are all below 8 pixels in width or
     height has no torso. Memory grows with the tracks on screen, not with the video.
     """
+    from courtside.jersey.finder import find_numbers
+
     looks = _looks(detections, video)
     lasts = looks.groupby("tracking_id")["frame"].max().to_dict()
     for tracking_id in sorted({*detections["tracking_id"]} - {*lasts}):
@@ -80,23 +75,28 @@ def choose(
     frames = video.frames_at(numbers)
     for frame in tqdm(frames, total=len(numbers), desc="crops", unit="frame", disable=not progress):
         _, here = next(rows)
-        for look in here.itertuples(index=False):
-            mask = None
-            if isinstance(look.mask_rle, str):
-                mask = decode_rle(look.mask_rle, video.height, video.width)
+        looks_here = list(here.itertuples(index=False))
+        cuts = [_cut(video, frame.image, look) for look in looks_here]
+        for look, crop, places in zip(looks_here, cuts, find_numbers(cuts), strict=True):
             tracking_id = int(look.tracking_id)
-            kept.setdefault(tracking_id, []).append(_look(frame.image, look, mask))
+            chance = places[0].chance if places else 0.0
+            kept.setdefault(tracking_id, []).append(_torso(look, crop, chance))
             if frame.index == lasts[tracking_id]:
                 yield tracking_id, kept.pop(tracking_id)
 
 
 def cut(
-    image: np.ndarray, box_xyxy: tuple[float, float, float, float], mask: np.ndarray | None = None
+    image: np.ndarray,
+    box_xyxy: tuple[float, float, float, float],
+    mask: np.ndarray | None = None,
+    others_xyxy: np.ndarray | None = None,
 ) -> np.ndarray:
     """The torso in ``box_xyxy`` of a frame, uint8 (SIDE_PX, SIDE_PX, 3) RGB.
 
     With ``mask``, bool (H, W) of the frame, it is centred on the chest and a lean of the body is turned
-    upright; without, it is centred on the box. What is outside the frame repeats its edge.
+    upright; without, it is centred on the box. What is outside the frame repeats its edge. Whatever isn't the
+    player's is blurred, so that nobody else's number is read: what lies off the mask or, without one, the
+    torsos of the boxes ``others_xyxy``, float (n, 4), but not what of this torso they are behind.
     """
     x1, y1, x2, y2 = box_xyxy
     height = max(y2 - y1, 1.0)
@@ -108,106 +108,75 @@ def cut(
     # Only what the crop can show is scaled, however large the frame.
     reach = SIDE_PX / scale
     left, top = (int(max(0, side - reach)) for side in center)
-    part = image[top : int(center[1] + reach) + 2, left : int(center[0] + reach) + 2]
+    window = slice(top, int(center[1] + reach) + 2), slice(left, int(center[0] + reach) + 2)
+    part = image[window]
     if part.size == 0:
         return np.zeros((SIDE_PX, SIDE_PX, 3), np.uint8)
-    center -= (left, top)
-    if scale < 0.5:
-        # Interpolation alone would alias, so large bodies are averaged first.
-        small = cv2.resize(part, None, fx=2 * scale, fy=2 * scale, interpolation=cv2.INTER_AREA)
-        center *= (small.shape[1] / part.shape[1], small.shape[0] / part.shape[0])
-        part, scale = small, 0.5
-    cos, sin = np.cos(lean) * scale, np.sin(lean) * scale
+    if mask is not None:
+        own = mask[window].astype(np.uint8)
+    else:
+        own = _without(part.shape[:2], (left, top), box_xyxy, others_xyxy)
+    cos, sin = np.cos(lean), np.sin(lean)
     turn = np.array([[cos, -sin], [sin, cos]])
-    matrix = np.column_stack([turn, SIDE_PX / 2 - turn @ center])
-    return cv2.warpAffine(
-        part, matrix, (SIDE_PX, SIDE_PX), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
-    )
+
+    def upright(pixels: np.ndarray, how: int) -> np.ndarray:
+        at, by = center - (left, top), scale
+        if scale < 0.5:
+            # Interpolation alone would alias, so large bodies are averaged first.
+            small = cv2.resize(pixels, None, fx=2 * scale, fy=2 * scale, interpolation=cv2.INTER_AREA)
+            at, by = at * (small.shape[1] / part.shape[1], small.shape[0] / part.shape[0]), 0.5
+            pixels = small
+        matrix = np.column_stack([by * turn, SIDE_PX / 2 - by * turn @ at])
+        return cv2.warpAffine(pixels, matrix, (SIDE_PX, SIDE_PX), flags=how, borderMode=cv2.BORDER_REPLICATE)
+
+    torso = upright(part, cv2.INTER_CUBIC)
+    if own.all():
+        return torso
+    own = upright(255 * own, cv2.INTER_LINEAR)
+    if mask is not None:
+        # Masks may leave digits out, and stop short of the cloth's edge.
+        own = cv2.dilate(cv2.morphologyEx(own, cv2.MORPH_CLOSE, _round(_CLOSE_PX)), _round(_EDGE_PX))
+    return blur_others(torso, own)
 
 
-def legible(image: np.ndarray) -> float:
-    """How likely a number is read in the best window of a torso, in (0, 1), ranked as by :func:`windows`.
-
-    Low when the torso is blurred, small, or seen from the side, since no strokes stand out on it then.
-    """
-    _, scores = _rank(image, 6)
-    return float(expit(scores.max()))
-
-
-def windows(image: np.ndarray, count: int = 5) -> np.ndarray:
-    """Where a number may stand in a torso: up to ``count`` windows, int64 [n, 4] as left, top, width, height.
-
-    A number is made of strokes, has plain cloth around it, and stands in the middle of the chest or back. So
-    windows for one digit and for two, of several sizes, are ranked by how likely a number is read in them:
-    by logistic regression on the logarithms of the mean top-hat inside, of the mean gradient in a surround
-    of 30 % of their height and of that height (alike from 36 pixels on), the squares of their distance from
-    the middle, and the number of digits. Of windows that overlap by more than half the best stays. They
-    include a margin, narrow around two digits and wider around one.
-    """
-    boxes, scores = _rank(image, 4)
-    kept: list[np.ndarray] = []
-    for box in boxes[np.argsort(-scores, kind="stable")]:
-        if all(_overlap(box, other) < _MOST_OVERLAP for other in kept):
-            kept.append(box)
-        if len(kept) == count:
-            break
-    return np.array(kept)
+def blur_others(torso: np.ndarray, own: np.ndarray) -> np.ndarray:
+    """A torso of which only what is ``own``, uint8 (SIDE_PX, SIDE_PX) from 0 to 255, stays sharp."""
+    if own.min() == 255:
+        return torso
+    share = cv2.GaussianBlur(own, (0, 0), _FEATHER_PX)[..., None] / 255
+    # A wide blur of few pixels costs a tenth of that of many.
+    small = cv2.resize(torso, None, fx=1 / _COARSE_PX, fy=1 / _COARSE_PX, interpolation=cv2.INTER_AREA)
+    small = cv2.GaussianBlur(small, (0, 0), _BLUR_PX / _COARSE_PX)
+    blurred = cv2.resize(small, torso.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    return (share * torso + (1 - share) * blurred + 0.5).astype(np.uint8)
 
 
-def _rank(image: np.ndarray, step: int) -> tuple[np.ndarray, np.ndarray]:
-    """The best windows of each size, ``step`` pixels apart, and the logit of each being read rightly."""
-    gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    hats = [cv2.integral(hat) for hat in _hats(gray)]
-    edges = cv2.integral(cv2.morphologyEx(gray, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)))
-    found, scores = [], []
-    for high, digits in itertools.product(_DIGITS_PX, _WIDTHS):
-        wide = int(_WIDTHS[digits] * high)
-        pad, margin = round(_SURROUND * high), round(_MARGIN[digits] * high)
-        left, top = np.meshgrid(
-            np.arange(max(pad, 46 - wide // 2), min(SIDE_PX - wide - pad, 135 - wide // 2), step),
-            np.arange(max(pad, 36 - high // 2), min(SIDE_PX - high - pad, 150 - high // 2), step),
-        )
-        left, top = left.ravel(), top.ravel()
-        inside = (left, top, left + wide, top + high)
-        whole = (left - pad, top - pad, left + wide + pad, top + high + pad)
-        around = (_sum(edges, whole) - _sum(edges, inside)) / (2 * pad * (wide + high + 2 * pad))
-        stroke = np.maximum(*(_sum(hat, inside) for hat in hats)) / (wide * high)
-        score = (
-            _NONE
-            + _INSIDE * np.log(stroke / 255 + 0.02)
-            + _AROUND * np.log(around / 255 + 0.02)
-            + _ASIDE * ((left + wide / 2 - SIDE_PX / 2) / 30) ** 2
-            + _UPDOWN * ((top + high / 2 - 100) / 30) ** 2
-            + _HEIGHT * np.log(min(high, 36))
-            + _TWO * (digits == 2)
-        )
-        best = np.argsort(-score, kind="stable")[:12]
-        size = np.broadcast_to([wide + 2 * margin, high + 2 * margin], (len(best), 2))
-        found.append(np.column_stack([left[best] - margin, top[best] - margin, size]))
-        scores.append(score[best])
-    return np.concatenate(found).astype(np.int64), np.concatenate(scores)
+def _without(
+    size: tuple[int, int],
+    corner: tuple[int, int],
+    box_xyxy: tuple[float, float, float, float],
+    others_xyxy: np.ndarray | None,
+) -> np.ndarray:
+    """1, and 0 where the torso of one of the others is to be seen, uint8 of ``size`` with that ``corner``."""
+    own = np.ones(size, np.uint8)
+    if others_xyxy is None or not len(others_xyxy):
+        return own
+    boxes = np.vstack([others_xyxy, box_xyxy])
+    places = np.maximum(_torsos(boxes) - np.tile(corner, 2), 0).round().astype(int)
+    # From the farthest to the nearest, who hides what is behind.
+    for which in np.argsort(boxes[:, 3], kind="stable"):
+        x1, y1, x2, y2 = places[which]
+        own[y1:y2, x1:x2] = which == len(boxes) - 1
+    return own
 
 
-def _hats(gray: np.ndarray) -> list[np.ndarray]:
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (_STROKE_PX, _STROKE_PX))
-    return [cv2.morphologyEx(gray, kind, kernel) for kind in (cv2.MORPH_TOPHAT, cv2.MORPH_BLACKHAT)]
-
-
-def _sum(integral: np.ndarray, box: tuple[np.ndarray, ...]) -> np.ndarray:
-    left, top, right, bottom = box
-    corners = integral[bottom, right] - integral[top, right] - integral[bottom, left] + integral[top, left]
-    return corners.astype(np.float64)
-
-
-def _overlap(first: np.ndarray, second: np.ndarray) -> float:
-    low = np.maximum(first[:2], second[:2])
-    high = np.minimum(first[:2] + first[2:], second[:2] + second[2:])
-    shared = float(np.prod(np.clip(high - low, 0, None)))
-    return shared / (float(np.prod(first[2:]) + np.prod(second[2:])) - shared)
+def _round(side_px: int) -> np.ndarray:
+    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side_px, side_px))
 
 
 def _looks(detections: pd.DataFrame, video: Video) -> pd.DataFrame:
-    """The rows to look at, with ``whole`` in [0, 1]: how much of each torso is to be seen."""
+    """The rows to look at, with ``whole`` in [0, 1], how much of each torso is to be seen, and ``others``,
+    float64 [n, 4], the boxes of all others in the frame."""
     table = detections[["frame", "tracking_id", "time_s", *_BOX, "mask_rle"]]
     large = (table["x2"] - table["x1"] >= _LEAST_PX) & (table["y2"] - table["y1"] >= _LEAST_PX)
     table = table[large & (table["frame"] < video.frame_count)]
@@ -218,18 +187,16 @@ def _looks(detections: pd.DataFrame, video: Video) -> pd.DataFrame:
     chosen = (table["frame"] % steps == 0) | (table["frame"] == middle)
     frames = table.loc[chosen, "frame"].unique()
     seen = table[table["frame"].isin(frames)].sort_values(["frame", "tracking_id"], kind="stable")
-    whole = [_visible(group[_BOX].to_numpy(float), video) for _, group in seen.groupby("frame", sort=True)]
-    seen = seen.assign(whole=np.concatenate([np.zeros(0), *whole]))
+    boxes = [group[_BOX].to_numpy(float) for _, group in seen.groupby("frame", sort=True)]
+    whole = np.concatenate([np.zeros(0), *(_visible(here, video) for here in boxes)])
+    others = [here[box_iou(here, here)[place] < _SAME] for here in boxes for place in range(len(here))]
+    seen = seen.assign(whole=whole, others=pd.Series(others, index=seen.index, dtype=object))
     return seen[chosen.reindex(seen.index)]
 
 
 def _visible(boxes: np.ndarray, video: Video) -> np.ndarray:
     """The share of each torso, float64 [n], that no nearer box covers, halved where the frame cuts it off."""
-    wide, high = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
-    middle = (boxes[:, 0] + boxes[:, 2]) / 2
-    torso = np.column_stack(
-        [middle - 0.3 * wide, boxes[:, 1] + 0.15 * high, middle + 0.3 * wide, boxes[:, 1] + 0.5 * high]
-    )
+    torso = _torsos(boxes)
     low = np.maximum(torso[:, None, :2], boxes[None, :, :2])
     shared = np.clip(np.minimum(torso[:, None, 2:], boxes[None, :, 2:]) - low, 0, None).prod(axis=-1)
     # Who stands nearer to the camera has the feet lower in the picture.
@@ -241,16 +208,30 @@ def _visible(boxes: np.ndarray, video: Video) -> np.ndarray:
     return (1 - covered) * np.where(inside, 1.0, 0.5)
 
 
-def _look(image: np.ndarray, look: tuple, mask: np.ndarray | None) -> Torso:
-    box = (look.x1, look.y1, look.x2, look.y2)
-    crop = cut(image, box, mask)
+def _torsos(boxes: np.ndarray) -> np.ndarray:
+    """Where in each box, float64 [n, 4], the torso is to be expected."""
+    wide, high = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
+    middle = (boxes[:, 0] + boxes[:, 2]) / 2
+    return np.column_stack(
+        [middle - 0.3 * wide, boxes[:, 1] + 0.15 * high, middle + 0.3 * wide, boxes[:, 1] + 0.5 * high]
+    )
+
+
+def _cut(video: Video, image: np.ndarray, look: tuple) -> np.ndarray:
+    mask = None
+    if isinstance(look.mask_rle, str):
+        mask = decode_rle(look.mask_rle, video.height, video.width)
+    return cut(image, (look.x1, look.y1, look.x2, look.y2), mask, look.others)
+
+
+def _torso(look: tuple, crop: np.ndarray, chance: float) -> Torso:
     chest = crop[55:105, 72:108].reshape(-1, 3)
     return Torso(
         tracking_id=int(look.tracking_id),
         frame=int(look.frame),
         time_s=float(look.time_s),
-        box_xyxy=tuple(map(float, box)),
-        quality=float(look.whole) * legible(crop),
+        box_xyxy=(float(look.x1), float(look.y1), float(look.x2), float(look.y2)),
+        quality=float(look.whole) * chance,
         rgb=tuple(map(float, np.median(chest, axis=0))),
         image=crop,
     )

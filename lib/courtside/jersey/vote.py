@@ -20,15 +20,15 @@ ABSTAIN_BELOW = 0.8
 """A number less probable than this is not given."""
 
 _VISIBLE = (0.03, 0.1, 0.3, 0.7)  # shares of a track's crops that show its number, held equally likely
-_MASS, _POWER = 0.09, 2.5
-_MOST = 200.0
+_MASS, _POWER = 0.09, 2.0
+_MOST = (500.0, 2000.0)  # of one crop, for a number of one digit and of two
 _USUAL_NOISE = 0.022
 _LEAST_NOISE = 1e-4
 _WHOLE, _PART = 0.6, 0.1  # of a number of two digits: both are read, or one of them
 _NO_NUMBER = 0.3
 _ALIKE_S, _ALIKE = 0.3, 0.15  # looks so near in time share their faults: n of them count as n ** 0.85
 _LEADING_ZERO = 0.001
-_TWO_PEOPLE = 0.1  # of tracks that went on with somebody else
+_TWO_PEOPLE = 0.05  # of tracks that went on with somebody else
 # Of two numbers, whether the one is no part of the other: half of "25" is read as "2" for seconds on end.
 _OTHERS = np.array([[one not in two and two not in one for two in NUMBERS] for one in NUMBERS], float)
 
@@ -125,16 +125,17 @@ def _weights(there: Sequence[bool], times_s: Sequence[float] | None) -> np.ndarr
 def likelihood_ratios(digits: np.ndarray, noise: np.ndarray) -> np.ndarray:
     """How much likelier each of ``NUMBERS`` makes a reading than no number does, float64 [len(NUMBERS)].
 
-    ``digits`` and ``noise`` are float64 (11, 11) as in :class:`Reading`. The windows of a torso overlap,
-    so what is written there is read in several of them and a fold in one: the ratio grows with the power
-    2.5 of a string's probability, and is the smaller the more often noise gives that string. A
-    window may show one digit of two: "2" is what "25" gives in part, and speaks for both. At most 200, so
-    that one crop alone never decides.
+    ``digits`` and ``noise`` are float64 (11, 11) as in :class:`Reading`. What is written on a torso is read
+    in all of its windows and a fold in one, so the ratio grows with the square of a string's probability,
+    and is the smaller the more often noise gives that string. A window may show one digit of two: "2" is
+    what "25" gives in part, and speaks for both. At most 500, and 2,000 for two digits, which noise hardly
+    ever gives, so that one crop alone never decides.
     """
     ratio = (digits / _MASS) ** _POWER * _USUAL_NOISE / np.maximum(noise, _LEAST_NOISE)
     one, two = ratio[:10, END], ratio[:10, :10]
     pair = _WHOLE * two + _PART * (one[:, None] + one[None, :])
-    return np.minimum(np.concatenate([one, pair[1:].ravel(), pair[0]]), _MOST)
+    one, pair = (np.minimum(each, most) for each, most in zip((one, pair), _MOST, strict=True))
+    return np.concatenate([one, pair[1:].ravel(), pair[0]])
 
 
 def posterior(vote: Vote, allowed: Sequence[str] | None = None) -> tuple[np.ndarray, float]:
