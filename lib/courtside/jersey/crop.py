@@ -27,6 +27,7 @@ SIDE_PX = 180
 
 _MIDDLE = 0.33  # of the body's height, from the top of the head to the middle of the crop
 _CHEST = (0.18, 0.45)  # of the body's height: the rows of a mask that say where the torso is
+_CLOTH = slice(60, 125), slice(76, 104)  # the part of a crop that shows least of arms and neck
 _MOST_LEAN = 0.5  # radians; who leans further has bent over, and shows no number
 _LOOK_EVERY_S = 0.08
 _MOST_LOOKS = 240
@@ -42,7 +43,7 @@ class Torso:
 
     ``box_xyxy`` is the player's box in the frame, in pixels. ``quality`` in [0, 1] compares looks: how much
     of the torso nobody nearer covers, halved where the frame cuts it off, times the chance that a number is
-    to be seen on it. ``rgb`` is the median colour of the chest, 0 to 255.
+    to be seen on it. ``rgb`` is the median colour of the jersey, 0 to 255.
     """
 
     tracking_id: int
@@ -225,14 +226,14 @@ def _cut(video: Video, image: np.ndarray, look: tuple) -> np.ndarray:
 
 
 def _torso(look: tuple, crop: np.ndarray, chance: float) -> Torso:
-    chest = crop[55:105, 72:108].reshape(-1, 3)
+    cloth = crop[_CLOTH].reshape(-1, 3)
     return Torso(
         tracking_id=int(look.tracking_id),
         frame=int(look.frame),
         time_s=float(look.time_s),
         box_xyxy=(float(look.x1), float(look.y1), float(look.x2), float(look.y2)),
         quality=float(look.whole) * chance,
-        rgb=tuple(map(float, np.median(chest, axis=0))),
+        rgb=tuple(map(float, np.median(cloth, axis=0))),
         image=crop,
     )
 
