@@ -131,7 +131,7 @@ def cut(
         return cv2.warpAffine(pixels, matrix, (SIDE_PX, SIDE_PX), flags=how, borderMode=cv2.BORDER_REPLICATE)
 
     torso = upright(part, cv2.INTER_CUBIC)
-    if own.all():
+    if own.all() or not own.any():
         return torso
     own = upright(255 * own, cv2.INTER_LINEAR)
     if mask is not None:
@@ -190,7 +190,7 @@ def _looks(detections: pd.DataFrame, video: Video) -> pd.DataFrame:
     seen = table[table["frame"].isin(frames)].sort_values(["frame", "tracking_id"], kind="stable")
     boxes = [group[_BOX].to_numpy(float) for _, group in seen.groupby("frame", sort=True)]
     whole = np.concatenate([np.zeros(0), *(_visible(here, video) for here in boxes)])
-    others = [here[box_iou(here, here)[place] < _SAME] for here in boxes for place in range(len(here))]
+    others = [here[overlap < _SAME] for here in boxes for overlap in box_iou(here, here)]
     seen = seen.assign(whole=whole, others=pd.Series(others, index=seen.index, dtype=object))
     return seen[chosen.reindex(seen.index)]
 
