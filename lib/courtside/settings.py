@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from courtside.errors import SettingError
 
-__all__ = ["DEFAULT_MODEL", "READERS", "Settings", "absolute", "clip_name", "default_folder"]
+__all__ = [
+    "DEFAULT_MODEL",
+    "READERS",
+    "Settings",
+    "absolute",
+    "check_prompts",
+    "clip_name",
+    "default_folder",
+]
 
 DEFAULT_MODEL = "facebook/sam3"
 
@@ -60,14 +68,8 @@ class Settings:
             put(name, None if value is None else absolute(value))
         model = str(self.model)
         put("model", str(absolute(model)) if Path(model).expanduser().is_dir() else model)
-        if isinstance(self.prompts, str):
-            raise SettingError(f"prompts must be a list of texts, not the single text {self.prompts!r}")
-        put("prompts", tuple(str(prompt).strip() for prompt in self.prompts))
+        put("prompts", check_prompts(self.prompts))
         put("options", dict(self.options))
-        if "" in self.prompts:
-            raise SettingError('a prompt is empty: say what to follow, such as --prompt "player in white"')
-        if len(set(self.prompts)) < len(self.prompts):
-            raise SettingError("a prompt is given twice: " + ", ".join(map(repr, self.prompts)))
         if self.match not in ("box", "mask"):
             raise SettingError(f"match is {self.match!r}; it must be box or mask")
         if self.reader not in (*READERS, "none"):
@@ -87,6 +89,23 @@ class Settings:
         values = {each.name: getattr(self, each.name) for each in fields(self)}
         values["prompts"] = list(self.prompts)
         return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+
+
+def check_prompts(prompts: Sequence[str]) -> tuple[str, ...]:
+    """``prompts`` without the space around them. Raises :class:`SettingError` for a single text in place of a
+    list, an empty prompt, or one given twice.
+
+    >>> check_prompts(["player in white", " referee "])
+    ('player in white', 'referee')
+    """
+    if isinstance(prompts, str):
+        raise SettingError(f"prompts must be a list of texts, not the single text {prompts!r}")
+    texts = tuple(str(prompt).strip() for prompt in prompts)
+    if "" in texts:
+        raise SettingError('a prompt is empty: say what to follow, such as --prompt "player in white"')
+    if len(set(texts)) < len(texts):
+        raise SettingError("a prompt is given twice: " + ", ".join(map(repr, texts)))
+    return texts
 
 
 def default_folder(video: str | Path, tracker: str) -> Path:

@@ -404,7 +404,7 @@ LONG = "a player in a white jersey who runs fast"
         ("empty", ["referee", " "], "a prompt is empty: say what to follow"),
         ("one text", "referee", "prompts must be a list of texts, not the single text 'referee'"),
         ("too long", [LONG], f"the prompt '{LONG}' is too long: it makes 34 tokens .* takes 32"),
-        ("the same twice", ["referee", "referee"], "the prompts 'referee' and 'referee' are the same"),
+        ("the same twice", ["referee", "referee"], "a prompt is given twice: 'referee', 'referee'"),
         ("the same in capitals", ["referee", "Referee "], "the prompts 'referee' and 'Referee' are the same"),
     ],
 )

@@ -25,7 +25,7 @@ from courtside.sam3.engine import Engine, FrameMasks, State
 from courtside.sam3.memory import Memory
 from courtside.sam3.network import Features, Network
 from courtside.sam3.results import Results
-from courtside.sam3.tracker import Following, encode_texts, prepared, to_detections
+from courtside.sam3.tracker import Following, check_texts, encode_texts, prepared, to_detections
 from courtside.settings import DEFAULT_MODEL, Settings
 from courtside.types import FrameDetections
 from courtside.video import Video
@@ -174,11 +174,9 @@ class Sam3Session:
             raise SettingError("a prompt is either a text, or points or a box for one object")
         if text is None:
             return self._add_clicks(frame_idx, points or [], point_labels, box, obj_id)
-        texts = [*self.prompts, text.strip()]
-        if not texts[-1]:
-            raise SettingError('the prompt is empty: say what to follow, such as "player in white"')
+        texts = check_texts([*self.prompts, text])
         engine = self._engine(texts, Rules.of(self._model))
-        self._note("add_text", frame=frame_idx, text=text.strip())
+        self._note("add_text", frame=frame_idx, text=texts[-1])
         [(_, pixels)] = self._pixels(range(frame_idx, frame_idx + 1))
         engine.step(frame_idx, pixels)
         return to_detections(engine.state.waiting[0], self.video, texts)

@@ -22,6 +22,7 @@ from courtside.sam3 import weights
 from courtside.sam3.checkpoint import read_state, write_state
 from courtside.sam3.engine import Engine, FrameMasks, full_size
 from courtside.sam3.speed import SPEEDS, Speed, between, parse_duration
+from courtside.settings import check_prompts
 from courtside.types import Detection, FrameDetections
 
 if TYPE_CHECKING:
@@ -252,13 +253,9 @@ def warn_of_nothing(video: Video, texts: Sequence[str], stacklevel: int) -> None
 
 
 def check_texts(prompts: Sequence[str]) -> list[str]:
-    if isinstance(prompts, str):
-        raise SettingError(f"prompts must be a list of texts, not the single text {prompts!r}")
-    texts = [str(prompt).strip() for prompt in prompts]
+    texts = list(check_prompts(prompts))
     if not texts:
         raise SettingError('SAM 3 needs to know what to follow: --prompt "player in white"')
-    if "" in texts:
-        raise SettingError('a prompt is empty: say what to follow, such as --prompt "player in white"')
     return texts
 
 
