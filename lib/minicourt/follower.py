@@ -300,7 +300,7 @@ def follow_clip(
         else:
             passing[now] = memory
     means = {name: torch.stack(values).mean() for name, values in parts.items()}
-    weights = {"start_cross": 0.5, "start_dice": 1.0, "start_extent": 0.5, "score": 1.0, "quality": 0.3}
-    weights |= {"cross": 1.0, "dice": 2.5, "extent": 1.5}
+    weights = {"start_cross": 0.5, "start_dice": 1.0, "start_extent": 1.0, "score": 1.0, "quality": 0.3}
+    weights |= {"cross": 1.0, "dice": 2.5, "extent": 3.0}
     loss = sum(weights[name] * value for name, value in means.items() if name in weights)
     return loss, {name: value.item() for name, value in means.items()} | {"loss": loss.item()}, found

@@ -134,12 +134,12 @@ def config(**settings) -> Sam3VideoConfig:
     association = {
         "fill_hole_area": 2,
         "score_threshold_detection": 0.5,
-        "new_det_thresh": 0.6,
+        "new_det_thresh": 0.7,
         "det_nms_thresh": 0.4,
         "assoc_iou_thresh": 0.1,
         "trk_assoc_iou_thresh": 0.3,
         "high_conf_thresh": 0.4,
-        "high_iou_thresh": 0.1,
+        "high_iou_thresh": 0.4,
         "recondition_every_nth_frame": 1,
         # Remembered masks are corrected by detected ones: the tracker's own come loose sooner.
         "recondition_on_trk_masks": False,

@@ -70,11 +70,11 @@ def test_a_stray_cell_ruins_the_extent_and_hardly_the_mask():
     assert extent_loss(stray, target) > 10 * dice_loss(stray, target)
 
 
-def test_mask_cross_entropy_is_per_object():
+def test_mask_cross_entropy_is_per_object_and_what_is_left_out_costs_twice():
     target = torch.zeros(1, 4, 4)
     target[0, 0, 0] = 1
     cross, *_ = mask_losses(torch.zeros(1, 4, 4), target)
-    assert cross.item() == pytest.approx(16 * math.log(2) / (1 + 32))
+    assert cross.item() == pytest.approx((15 + 2) * math.log(2) / (1 + 32))
 
 
 def test_enlarging_keeps_a_flat_map_flat():
