@@ -182,8 +182,8 @@ def cross_loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """Cross-entropy of masks (N, ..., h, w), summed over the object's size (plus 32 cells): (N,).
 
     Dividing by the object rather than the grid keeps the loss of a person of 300 cells from vanishing
-    among 25,600. What is the object counts twice: a mask that is unsure of an arm or a foot leaves it out, and
-    the box that is cut from it comes out too small far more often than too large.
+    among 25,600. What is the object counts twice: a mask that is unsure of an arm or a foot leaves it out,
+    and the box that is cut from it comes out too small far more often than too large.
     """
     twice = torch.full_like(logits[:1], 2.0)
     cross = F.binary_cross_entropy_with_logits(logits, target, reduction="none", pos_weight=twice)
