@@ -114,12 +114,6 @@ def clip(tmp_path_factory) -> Path:
     return render_clip(folder, seed=7, frames=FRAMES, width=640, height=360, progress=False)
 
 
-@pytest.fixture(scope="module")
-def follows() -> bool:
-    """Whether from a click the model follows a player as well as a person labels: the tiny one does not."""
-    return False
-
-
 def test_a_prompt_is_typed_and_masks_are_seen(lab, clip, tiny_sam3):
     lab.write(
         "explore.ipynb",
@@ -166,34 +160,30 @@ def test_a_prompt_is_typed_and_masks_are_seen(lab, clip, tiny_sam3):
 
 
 @pytest.fixture(scope="module")
-def bad(clip, follows, tmp_path_factory) -> tuple[Path, dict]:
-    """A deliberately bad run, and what is wrong in it; one player is missed, too, where the model follows."""
+def bad(clip, tmp_path_factory) -> tuple[Path, dict]:
+    """A deliberately bad run, and what is wrong in it; one player is missed, too."""
     folder = tmp_path_factory.mktemp("bad")
     with LabelSet(clip / "video.mp4", folder / "labels", start=clip) as spoilt:
         present = spoilt.draft.present
         sizes = present[~present["ignored"]].groupby("object_id").size().sort_values(ascending=False)
-        first, second, third, fourth, fifth = sizes.index[:5].tolist()
+        first, second, third, fourth = sizes.index[:4].tolist()
         spoilt.swap(first, second, 11)
         later = spoilt.split(third, 15)
         ghost = None
         for frame in range(4, 20):
             ghost = spoilt.draw(frame, (5, 5, 45, 110), ghost)
-        missed = None
-        if follows:
-            missed = fourth
-            spoilt.delete(missed)
+        spoilt.delete(fourth)
         out = spoilt.correct(folder / "run")
     wrong = {
         "swap": [first, second],
         "pieces": [third, later],
         "ghost": ghost,
-        "missed": missed,
-        "kept": fifth,
+        "missed": fourth,
     }
     return out, wrong
 
 
-def test_a_bad_run_is_corrected_by_clicks_and_nothing_is_lost(lab, clip, bad, tiny_sam3, follows):
+def test_a_bad_run_is_corrected_by_clicks_and_nothing_is_lost(lab, clip, bad, tiny_sam3):
     run, wrong = bad
     folder = lab.folder / "labels"
     paths = [str(each) for each in (clip / "video.mp4", folder, run, tiny_sam3, clip)]
@@ -233,10 +223,10 @@ def test_a_bad_run_is_corrected_by_clicks_and_nothing_is_lost(lab, clip, bad, ti
     hand.press("Delete", "Done: delete")
     assert hand.scores()["IDF1"] > now["IDF1"]
 
-    # One whom nobody followed is clicked and followed; else only that it can be done, and undone.
+    # One whom nobody followed is clicked and followed.
     before = page.evaluate(f"{hand.player}.clip.layers.tracks.ids")
     known = read_labels(clip).ground_truth.set_index(["frame", "object_id"])
-    row = known.loc[(20, wrong["missed"] or wrong["kept"])]
+    row = known.loc[(20, wrong["missed"])]
     hand.seek(20)
     hand.escape()
     page.click("[data-tool=on]")
@@ -245,11 +235,6 @@ def test_a_bad_run_is_corrected_by_clicks_and_nothing_is_lost(lab, clip, bad, ti
     [new] = set(page.evaluate(f"{hand.player}.clip.layers.tracks.ids")) - set(before)
     hand.press("f", f"Followed player {new}")
     assert page.locator(f'.cl-person[data-id="{new}"] small').inner_text().split()[0] != "1"
-    if not follows:
-        page.click("[data-act=undo]")
-        hand.wait_for("Took back: followed")
-        page.click("[data-act=undo]")
-        hand.wait_for("Took back: clicked")
     assert hand.scores()["IDF1"] >= 0.99
 
     # A box that is dragged says who is meant, too.
@@ -265,9 +250,8 @@ def test_a_bad_run_is_corrected_by_clicks_and_nothing_is_lost(lab, clip, bad, ti
     page.click("[data-act=undo]")
     hand.wait_for("Took back: clicked")
     made = [entry["clicks"] for entry in hand.log(folder) if entry["op"] not in ("undo", "redo")]
-    identities = 2 + 2 + 1 + bool(follows)
-    corrections = made if follows else made[:3]
-    assert sum(corrections) <= 3 * identities
+    identities = 2 + 2 + 1 + 1
+    assert sum(made) <= 3 * identities
 
     # Frames that were looked at, and the labels on disk.
     page.click("[data-act=label]")
