@@ -56,12 +56,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _train(options: argparse.Namespace, arguments: list[str]) -> int:
+def _device(options: argparse.Namespace) -> str:
     import torch
 
+    return options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _train(options: argparse.Namespace, arguments: list[str]) -> int:
     from minicourt.train import train
 
-    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = _device(options)
     processes = options.processes or (2 if device == "cpu" and (os.cpu_count() or 1) > 1 else 1)
     if processes > 1 and "WORLD_SIZE" not in os.environ:
         os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
@@ -78,12 +82,10 @@ def _train(options: argparse.Namespace, arguments: list[str]) -> int:
 
 
 def _finder(options: argparse.Namespace) -> int:
-    import torch
-
     from minicourt.finder import STEPS, FinderTrainer, held_out
 
-    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    trainer = FinderTrainer(options.training, steps=options.steps or STEPS, seed=options.seed, device=device)
+    steps, device = options.steps or STEPS, _device(options)
+    trainer = FinderTrainer(options.training, steps=steps, seed=options.seed, device=device)
     trainer.run()
     for name, figure in held_out(trainer.averaged()).items():
         print(f"{name}: {figure:.3f}")

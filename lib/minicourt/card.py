@@ -8,7 +8,7 @@ from pathlib import Path
 
 from minicourt.tiny import GRID, HIDDEN, IMAGE, MASK_GRID, QUERIES, VIT_LAYERS, VIT_WIDTH
 
-__all__ = ["CURVES", "draw_curves", "write_card"]
+__all__ = ["CURVES", "draw_curves", "forget_after", "write_card"]
 
 CURVES = "curves.png"
 _FOUND = {
@@ -48,6 +48,13 @@ _INKS = ("#1f5fa8", "#c4540b", "#2e7d4f", "#8a3fa0", "#6b6b6b")
 
 def _read(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+
+def forget_after(curves: Path, step: int) -> None:
+    """Take out of ``curves``, if there are any, what was trained after ``step``, from which a run goes on."""
+    if curves.is_file():
+        kept = [line for line in curves.read_text().splitlines() if json.loads(line)["step"] <= step]
+        curves.write_text("".join(f"{line}\n" for line in kept))
 
 
 def draw_curves(training: str | Path, out: str | Path) -> Path:

@@ -185,7 +185,7 @@ def cross_loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     among 25,600. What is the object counts twice: a mask that is unsure of an arm or a foot leaves it out,
     and the box that is cut from it comes out too small far more often than too large.
     """
-    twice = torch.full_like(logits[:1], 2.0)
+    twice = logits.new_tensor(2.0)
     cross = F.binary_cross_entropy_with_logits(logits, target, reduction="none", pos_weight=twice)
     return cross.flatten(1).sum(1) / (target.flatten(1).sum(1) + 32)
 

@@ -31,6 +31,7 @@ from courtside.jersey.finder import (
     places,
     to_pictures,
 )
+from minicourt.card import forget_after
 from minicourt.torsos import RenderedTorso, render_torsos
 
 __all__ = ["FinderTrainer", "draw_targets", "finder_loss", "held_out", "learning_rate"]
@@ -192,11 +193,7 @@ class FinderTrainer:
             multiprocessing_context="spawn" if workers else None,
         )
         curves = self.folder / "finder.jsonl"
-        if curves.is_file():
-            lines = [
-                line for line in curves.read_text().splitlines() if json.loads(line)["step"] <= self.step
-            ]
-            curves.write_text("".join(f"{line}\n" for line in lines))
+        forget_after(curves, self.step)
         logs: list[dict[str, float]] = []
         bar = tqdm(batches, total=stop, initial=self.step, desc="finder", unit="step")
         for pictures, targets in bar:

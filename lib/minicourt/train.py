@@ -24,7 +24,8 @@ import torch.distributed as dist
 from torch import nn
 from tqdm import tqdm
 
-from minicourt.card import CURVES, draw_curves, write_card
+from courtside.files import whole
+from minicourt.card import CURVES, draw_curves, forget_after, write_card
 from minicourt.clips import Clip, clip_batches
 from minicourt.detector import Helpers, detect, detector_loss, encode_pictures, normalise, read_prompts
 from minicourt.follower import follow_clip
@@ -215,15 +216,6 @@ class Trainer:
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
 
-    def _forget_later(self) -> None:
-        """Take out of the curves what was trained after the checkpoint that this run goes on from."""
-        for path in (self.folder / f"{self.stage.name}{part}.jsonl" for part in ("", "-heldout")):
-            if path.is_file():
-                lines = [
-                    line for line in path.read_text().splitlines() if json.loads(line)["step"] <= self.step
-                ]
-                path.write_text("".join(f"{line}\n" for line in lines))
-
     def save(self) -> None:
         """Write the checkpoint; a kill while writing leaves the previous one."""
         if self.rank:
@@ -234,10 +226,12 @@ class Trainer:
             "average": self.average,
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
         }
-        _write(self.folder / f"{self.stage.name}.pt", state)
+        with whole(self.folder / f"{self.stage.name}.pt") as part:
+            torch.save(state, part)
         model, helpers = self.averaged()
         weights = {"model": model.state_dict(), "helpers": helpers.state_dict(), "step": self.step}
-        _write(self.folder / f"{self.stage.name}-weights.pt", weights)
+        with whole(self.folder / f"{self.stage.name}-weights.pt") as part:
+            torch.save(weights, part)
 
     def averaged(self) -> tuple[nn.Module, nn.Module]:
         """Copies of model and helpers with the running average of the weights."""
@@ -367,7 +361,8 @@ class Trainer:
         stop = min(self.stage.steps, until or self.stage.steps)
         sums: dict[str, list[float]] = {}
         if self.rank == 0:
-            self._forget_later()
+            for part in ("", "-heldout"):
+                forget_after(self.folder / f"{self.stage.name}{part}.jsonl", self.step)
         spent: list[float] = []
         saved = began = measured = time.monotonic()
         bar = tqdm(total=stop, initial=self.step, desc=self.stage.name, unit="step", disable=self.rank > 0)
@@ -426,12 +421,6 @@ def export(training: str | Path, out: str | Path, figures: str | None = None) ->
     save(model, out)
     write_card(out, training, figures)
     return Path(out)
-
-
-def _write(path: Path, state: dict) -> None:
-    part = path.with_name(path.name + ".part")
-    torch.save(state, part)
-    os.replace(part, path)
 
 
 def _to_device(batch: DetectorBatch | Clip, device: torch.device) -> DetectorBatch | Clip:
