@@ -173,6 +173,7 @@ CHANGES = {
     "the longer part is another's than the clearer one": ([(5, "12")] * 2 + [(7, "7")] * 5, None),
     "also where it comes last": ([(1, "7")] * 5 + [(4, "12")] * 2, None),
     "where the middle lies between them nobody can say": ([(3, "12")] * 3 + [(7, "34")] * 3, None),
+    "where they are nearly as long, neither": ([(4, "12")] * 6 + [(4.2, "34")] * 3, None),
     "the longer part is the clearer one": ([(3, "12")] * 6 + [(7, "34")] * 3, "12"),
     "parts are nobody else": ([(1, "25")] * 3 + [(6, "2")] * 6, "25"),
     "nor is one odd reading": ([(1, "25")] * 3 + [(8, "7")], "25"),

@@ -66,7 +66,8 @@ def vote(
     With ``times_s``, those of the frames, rising, readings close in time count for less than as many apart,
     since they share their faults: n within about 0.3 s weigh as much as n to the power 0.85. For each moment
     at which the track may have gone on with somebody else, another number may then explain the readings of
-    its shorter part. ``span_s`` are the track's first and last moment (by default those of the readings).
+    its shorter part. Of parts nearly as long either may be the shorter one, since people are hidden for some
+    of the time. ``span_s`` are the track's first and last moment (by default those of the readings).
     """
     there = [reading.problem is None for reading in readings]
     if not any(there):
@@ -90,21 +91,30 @@ def _of_two_people(steps: np.ndarray, times_s: np.ndarray, span_s: tuple[float, 
     ``steps`` is float64 [visible shares, readings, numbers].
     """
     first, last = span_s
-    length, middle = max(last - first, 1e-9), (first + last) / 2
+    length = max(last - first, 1e-9)
+    shares = (np.clip(times_s, first, last) - first) / length
     before = np.cumsum(steps, axis=1)
     after = before[:, -1:] - before
     terms = []
-    for place, (start, end) in enumerate(pairwise(times_s)):
+    for place, (start, end) in enumerate(pairwise(shares)):
         early, late = before[:, place], after[:, place]
-        for mine, other, seconds in (
-            (early, late, max(0.0, end - max(start, middle))),
-            (late, early, max(0.0, min(end, middle) - start)),
-        ):
-            if seconds > 0:
-                terms.append(mine + _any_other(other) + np.log(seconds / length))
+        first_longer = _longer(end) - _longer(start)
+        for mine, other, chance in ((early, late, first_longer), (late, early, end - start - first_longer)):
+            if chance > 0:
+                terms.append(mine + _any_other(other) + np.log(chance))
     if not terms:
         return np.full(steps.shape[2], -np.inf)
     return logsumexp(np.concatenate(terms), axis=0) - np.log(len(_VISIBLE))
+
+
+def _longer(share: float) -> float:
+    """How sure it is that a part with this share of a track's time is the longer of two, integrated from 0 to
+    ``share``: 0 up to a third, 1 from two thirds, evenly rising in between.
+
+    >>> [round(_longer(share), 3) for share in (0.2, 0.5, 1)]
+    [0.0, 0.042, 0.5]
+    """
+    return max(0.0, 3 * min(share, 2 / 3) - 1) ** 2 / 6 + max(0.0, share - 2 / 3)
 
 
 def _any_other(products: np.ndarray) -> np.ndarray:
