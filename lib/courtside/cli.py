@@ -255,10 +255,12 @@ def _track(options: argparse.Namespace) -> int:
 def _read(options: argparse.Namespace) -> int:
     import pandas as pd
 
+    from courtside.players import tracks_said
+
     settings = _stored_settings(options)
     done = run.execute(settings, stages=("read",), again=("read",), progress=not options.quiet)
-    for row in done.players().itertuples(index=False):
-        tracks = ", ".join(map(str, row.tracking_ids))
+    players = done.players()
+    for row, tracks in zip(players.itertuples(index=False), tracks_said(players), strict=True):
         who = " ".join(part for part in (row.team, row.jersey_number) if not pd.isna(part))
         said = f"{row.confidence:.0%} sure" if not pd.isna(row.jersey_number) else f"unknown: {row.why}"
         same = "" if pd.isna(row.same_as) else f"; the same as {row.same_as}, {row.same_confidence:.0%} sure"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -15,12 +16,29 @@ from scipy.sparse.csgraph import connected_components
 
 from courtside.jersey.vote import ABSTAIN_BELOW, NUMBERS, Vote, posterior
 from courtside.roster import Roster
+from courtside.scoring.frames import box_iou
 from courtside.teams import REFEREE, match_teams
 
-__all__ = ["SURE", "Answer", "Merge", "answer", "co_visible", "name_teams", "propose_merges"]
+__all__ = [
+    "CROSSING",
+    "SURE",
+    "Answer",
+    "Merge",
+    "Tracklet",
+    "answer",
+    "co_visible",
+    "crossings",
+    "name_teams",
+    "propose_merges",
+    "tracklets_of",
+    "tracks_said",
+]
 
 SURE = 0.95
 """A merge is sure when both tracks carry their number with at least this probability."""
+
+CROSSING = 0.3
+"""Two whose boxes overlap by this IoU are crossing: what is seen there may be the other one."""
 
 _CANDIDATES = 6
 _LEAST = 0.01
@@ -53,6 +71,14 @@ class Merge(NamedTuple):
     sure: bool
 
 
+class Tracklet(NamedTuple):
+    """The part of a track that is one player, from its first frame to its last, both included."""
+
+    tracking_id: int
+    first_frame: int
+    last_frame: int
+
+
 class _Track(NamedTuple):
     """A track's likeliest numbers with the logarithm of each one's weight, and of none's weight."""
 
@@ -71,6 +97,47 @@ def co_visible(detections: pd.DataFrame) -> set[tuple[int, int]]:
             pairs.update(itertools.combinations(here, 2))
             previous = here
     return pairs
+
+
+def crossings(detections: pd.DataFrame) -> pd.Series:
+    """The highest IoU of each detection's box with that of another track of its prompt, 0 where it is alone.
+
+    Float64 by ``tracking_id`` and ``frame``, sorted by both. Tracks of different prompts may show one person,
+    so they don't cross.
+    """
+    boxes = detections[["x1", "y1", "x2", "y2"]].to_numpy(float)
+    highest = np.zeros(len(boxes))
+    for rows in detections.groupby(["frame", "prompt"], dropna=False).indices.values():
+        if len(rows) > 1:
+            overlaps = box_iou(boxes[rows], boxes[rows])
+            np.fill_diagonal(overlaps, 0)
+            highest[rows] = overlaps.max(axis=1)
+    index = pd.MultiIndex.from_frame(detections[["tracking_id", "frame"]])
+    return pd.Series(highest, index=index).sort_index()
+
+
+def tracklets_of(player: tuple) -> list[Tracklet]:
+    """The tracklets of a row of ``PLAYERS``, as ``itertuples`` gives it."""
+    parts = zip(player.tracking_ids, player.from_frames, player.to_frames, strict=True)
+    return [Tracklet(*map(int, part)) for part in parts]
+
+
+def tracks_said(players: pd.DataFrame) -> list[str]:
+    """The tracks of each row of ``players``, a table ``PLAYERS``, in words.
+
+    Where a part of the track is another player's, its frames are said.
+    """
+    found = [tracklets_of(row) for row in players.itertuples(index=False)]
+    counts = Counter(one.tracking_id for each in found for one in each)
+    return [
+        ", ".join(
+            f"{one.tracking_id} in frames {one.first_frame} to {one.last_frame}"
+            if counts[one.tracking_id] > 1
+            else str(one.tracking_id)
+            for one in each
+        )
+        for each in found
+    ]
 
 
 def name_teams(

@@ -51,7 +51,7 @@ VIEWS = {
 """
 
 _ROWS = 10_000
-_WHOLE_NUMBERS = ("tracking_ids", "evidence_frames")
+_WHOLE_NUMBERS = ("tracking_ids", "from_frames", "to_frames", "evidence_frames")
 
 
 def find_runs(root: str | Path) -> dict[str, Run]:

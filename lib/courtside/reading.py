@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,8 +18,18 @@ from courtside.errors import ModelError
 from courtside.files import whole
 from courtside.jersey.crop import Torso, choose
 from courtside.jersey.readers import Reader, Reading, read_each
-from courtside.jersey.vote import Vote, likelihood_ratios, vote
-from courtside.players import Answer, Merge, answer, co_visible, name_teams, propose_merges
+from courtside.jersey.vote import Vote, change, likelihood_ratios, vote
+from courtside.players import (
+    CROSSING,
+    Answer,
+    Merge,
+    Tracklet,
+    answer,
+    co_visible,
+    crossings,
+    name_teams,
+    propose_merges,
+)
 from courtside.teams import REFEREE, find_teams
 
 if TYPE_CHECKING:
@@ -30,11 +42,18 @@ _AT_ONCE, _MOST_ROUNDS = 16, 3
 _SURE = 10.0  # nats between the two likeliest numbers: more crops would not change the answer
 _AGAIN_S = 0.6
 _MOST_EVIDENCE = 8
+_SURE_OF_CHANGE = 5.0  # nats for two people in a track against one
 
 
-class _TrackReads(NamedTuple):
-    """What was looked at of one track, in order of time; ``colors`` float64 [n, 3] RGB of all its torsos."""
+class _Part(NamedTuple):
+    """What was looked at of a track or a part of it, in order of time.
 
+    ``certain`` is the ``tracklet`` without the crossings in which its track may have changed the player.
+    ``colors`` float64 [n, 3] RGB of all its torsos.
+    """
+
+    tracklet: Tracklet
+    certain: Tracklet
     torsos: list[Torso]
     readings: list[Reading]
     colors: np.ndarray
@@ -62,24 +81,35 @@ def read_players(
 
     Crops that the reader fails on are counted in the warnings. Where it can't be had at all, the numbers
     stay unknown and a warning says how to get it; without a ``reader`` they stay unknown. With
-    ``accept_merges`` the sure proposals become one player each, and a warning says which.
+    ``accept_merges`` the sure proposals become one player each, and a warning says which. A track whose
+    readings show that it went on with somebody else where two people crossed is cut there, its parts are
+    different players, and a warning says so.
     """
     warnings: list[str] = []
     prompts = detections.drop_duplicates("tracking_id").set_index("tracking_id")["prompt"]
     prompts = {int(track): None if pd.isna(text) else str(text) for track, text in prompts.items()}
-    found: dict[int, _TrackReads] = {}
+    spans = detections.groupby("tracking_id")["frame"].agg(["min", "max"])
+    overlaps = crossings(detections)
+    parts: list[_Part] = []
     works = reader is not None
     for track, torsos in choose(video, detections, progress=progress):
-        colors = np.array([torso.rgb for torso in torsos]).reshape(-1, 3)
+        whole_track = Tracklet(track, *map(int, spans.loc[track]))
+        unread = [_Part(whole_track, whole_track, [], [], _colors(torsos))]
         referee = REFEREE in (prompts[track] or "").casefold()
-        found[track] = _TrackReads([], [], colors)
-        if works and not referee:
-            try:
-                found[track] = _TrackReads(*read_track(reader, torsos), colors)
-            except ModelError as error:
-                works = False
-                warnings.append(f"no numbers were read: {error}")
-    found = {track: found[track] for track in sorted(found)}
+        try:
+            if works and not referee:
+                parts += list(_read_apart(reader, whole_track, whole_track, torsos, overlaps.loc[track]))
+            else:
+                parts += unread
+        except ModelError as error:
+            works = False
+            warnings.append(f"no numbers were read: {error}")
+            parts += unread
+    parts = _aligned(sorted(parts, key=lambda part: part.tracklet), overlaps)
+    warnings += _cuts(parts, video)
+    found = _numbered(parts)
+    detections = _as_tracks(detections, found)
+    prompts = {place: prompts[each.tracklet.tracking_id] for place, each in found.items()}
     failed = Counter(one.problem for each in found.values() for one in each.readings if one.problem)
     if failed:
         what, _ = failed.most_common(1)[0]
@@ -92,45 +122,156 @@ def read_players(
         for track, each in found.items()
     }
     colors = {track: each.colors for track, each in found.items()}
-    together = co_visible(detections)
     teams = name_teams(find_teams({track: prompts[track] for track in found}, colors), colors, votes, roster)
-    answers = answer(votes, teams, together, roster)
+    answers = answer(votes, teams, co_visible(_certain(detections, found)), roster)
     if roster is not None:
         warnings += _more_than_roster(detections, teams, roster)
-    merges = propose_merges(answers, teams, together)
+    merges = propose_merges(answers, teams, co_visible(detections))
     if accept_merges:
         done = [merge for merge in merges if merge.sure]
         if done:
-            pairs = ", ".join(f"{merge.first} and {merge.second}" for merge in done)
+            pairs = ", ".join(
+                " and ".join(str(found[one].tracklet.tracking_id) for one in merge[:2]) for merge in done
+            )
             warnings.append(f"tracks were merged into one player: {pairs}")
     else:
         done = []
-    players = _players(detections, found, votes, teams, answers, merges, done)
+    players = _players(found, votes, teams, answers, merges, done)
     return Reads(_reads(found, votes, reader), players, warnings)
 
 
-def read_track(reader: Reader, torsos: Sequence[Torso]) -> tuple[list[Torso], list[Reading]]:
+def read_track(
+    reader: Reader, torsos: Sequence[Torso], known: Mapping[int, Reading] | None = None
+) -> tuple[list[Torso], list[Reading]]:
     """Read 16 of a track's torsos, and up to twice 16 more as long as they leave its number open.
+
+    Those in the frames of ``known`` are not read again.
 
     The first are the best, spread over the track's time. Players turn, so a number is often legible in a
     few neighbouring frames only: of those to come, the ones near the clearest readings are read first.
     """
     quality = np.array([torso.quality for torso in torsos])
     times = np.array([torso.time_s for torso in torsos])
-    readings: dict[int, Reading] = {}
-    wanted = quality
+    known = known or {}
+    readings = {place: known[torso.frame] for place, torso in enumerate(torsos) if torso.frame in known}
+    order = sorted(readings)
     for _ in range(_MOST_ROUNDS):
+        wanted = quality
+        if order:
+            evidence = np.sort(vote([readings[i] for i in order], reader.noise, times[order]).evidence)
+            if len(order) == len(torsos) or evidence[-1] - evidence[-2] >= _SURE:
+                break
+            clear = np.array([likelihood_ratios(readings[i].digits, reader.noise).max() for i in order])
+            near = np.abs(times[:, None] - times[order]) <= _AGAIN_S
+            wanted = quality * np.where(near, clear, 0).max(axis=1).clip(min=1)
+            wanted[order] = -1
         chosen = _spread(times, wanted, _AT_ONCE)
         readings |= zip(chosen, read_each(reader, [torsos[i].image for i in chosen]), strict=True)
         order = sorted(readings)
-        evidence = np.sort(vote([readings[i] for i in order], reader.noise, times[order]).evidence)
-        if len(order) == len(torsos) or evidence[-1] - evidence[-2] >= _SURE:
-            break
-        clear = np.array([likelihood_ratios(readings[i].digits, reader.noise).max() for i in order])
-        near = np.abs(times[:, None] - times[order]) <= _AGAIN_S
-        wanted = quality * np.where(near, clear, 0).max(axis=1).clip(min=1)
-        wanted[order] = -1
     return [torsos[i] for i in order], [readings[i] for i in order]
+
+
+def _read_apart(
+    reader: Reader,
+    tracklet: Tracklet,
+    certain: Tracklet,
+    torsos: Sequence[Torso],
+    overlaps: pd.Series,
+    known: Mapping[int, Reading] | None = None,
+) -> Iterator[_Part]:
+    """Read a track, and each part by itself where its numbers say that it went on with somebody else.
+
+    ``overlaps`` are the track's :func:`crossings` by frame. What is read while two cross may be the other
+    one's number, so only readings apart from crossings say that there are two people; the track is cut in
+    the frame in which they cover each other most, and not at all where nobody crosses.
+    """
+    chosen, readings = read_track(reader, torsos, known)
+    apart = [place for place, torso in enumerate(chosen) if overlaps[torso.frame] < CROSSING]
+    times = [chosen[place].time_s for place in apart]
+    found = change([readings[place] for place in apart], reader.noise, times)
+    if found is not None and found.log_odds >= _SURE_OF_CHANGE:
+        before, after = (chosen[apart[found.last + i]].frame for i in (0, 1))
+        crossing = overlaps[(overlaps.index > before) & (overlaps.index < after) & (overlaps >= CROSSING)]
+        if len(crossing):
+            cut = int(crossing.idxmax())
+            known = {torso.frame: reading for torso, reading in zip(chosen, readings, strict=True)}
+            early = (
+                tracklet._replace(last_frame=cut - 1),
+                certain._replace(last_frame=int(crossing.index[0]) - 1),
+                [torso for torso in torsos if torso.frame < cut],
+            )
+            late = (
+                tracklet._replace(first_frame=cut),
+                certain._replace(first_frame=int(crossing.index[-1]) + 1),
+                [torso for torso in torsos if torso.frame >= cut],
+            )
+            for part in (early, late):
+                yield from _read_apart(reader, *part, overlaps, known)
+            return
+    yield _Part(tracklet, certain, chosen, readings, _colors(torsos))
+
+
+def _colors(torsos: Sequence[Torso]) -> np.ndarray:
+    return np.array([torso.rgb for torso in torsos]).reshape(-1, 3)
+
+
+def _aligned(parts: list[_Part], overlaps: pd.Series) -> list[_Part]:
+    """``parts``, in order of track and time, with the cuts of one crossing in one frame.
+
+    Two who changed their tracks did so at once. Of the frames that are uncertain for all tracks cut there, it
+    is the one in which they cover each other most.
+    """
+    cuts = []
+    for place, (early, late) in enumerate(pairwise(parts)):
+        if early.tracklet.tracking_id == late.tracklet.tracking_id:
+            cuts.append((early.certain.last_frame + 1, late.certain.first_frame - 1, place))
+    groups: list[tuple[int, int, list[int]]] = []
+    for low, high, place in sorted(cuts):
+        if groups and low <= groups[-1][1]:
+            groups[-1] = (low, min(high, groups[-1][1]), [*groups[-1][2], place])
+        else:
+            groups.append((low, high, [place]))
+    for low, high, places in groups:
+        tracks = [parts[place].tracklet.tracking_id for place in places]
+        cover = overlaps[overlaps.index.isin(tracks, level=0)].groupby(level=1).sum().loc[low:high]
+        if len(cover) and len(places) > 1:
+            cut = int(cover.idxmax())
+            for place in places:
+                early, late = parts[place : place + 2]
+                parts[place] = early._replace(tracklet=early.tracklet._replace(last_frame=cut - 1))
+                parts[place + 1] = late._replace(tracklet=late.tracklet._replace(first_frame=cut))
+    return parts
+
+
+def _cuts(parts: Sequence[_Part], video: Video) -> list[str]:
+    """A sentence for each track that is more than one player."""
+    said = []
+    for track, count in Counter(part.tracklet.tracking_id for part in parts).items():
+        if count > 1:
+            starts = [p.tracklet.first_frame for p in parts if p.tracklet.tracking_id == track][1:]
+            times = " and ".join(f"{video.times_s[start]:.1f} s" for start in starts)
+            said.append(f"track {track} went on with somebody else at {times}, as its numbers say")
+    return said
+
+
+def _numbered(parts: Sequence[_Part]) -> dict[int, _Part]:
+    """``parts``, in order of track and time: the first of each track goes by its id, others by new ones."""
+    free = itertools.count(max((part.tracklet.tracking_id for part in parts), default=0) + 1)
+    found: dict[int, _Part] = {}
+    for part in parts:
+        track = part.tracklet.tracking_id
+        found[next(free) if track in found else track] = part
+    return found
+
+
+def _as_tracks(detections: pd.DataFrame, found: Mapping[int, _Part]) -> pd.DataFrame:
+    """``detections`` with each part as a track of its own."""
+    ids = detections["tracking_id"].to_numpy().copy()
+    tracks, frames = detections["tracking_id"].to_numpy(), detections["frame"].to_numpy()
+    for place, (tracklet, *_) in found.items():
+        if place != tracklet.tracking_id:
+            ids[(tracks == tracklet.tracking_id) & (frames >= tracklet.first_frame)] = place
+    return detections.assign(tracking_id=ids)
 
 
 def fill_players(path: Path, players: pd.DataFrame) -> None:
@@ -139,13 +280,14 @@ def fill_players(path: Path, players: pd.DataFrame) -> None:
     The file is rewritten a row group at a time, with the same metadata, and replaced when it is whole.
     """
     import pyarrow
-    import pyarrow.compute
     import pyarrow.parquet
 
-    owners = [(track, row) for row in players.itertuples(index=False) for track in row.tracking_ids]
-    tracks = pyarrow.array([track for track, _ in owners], pyarrow.int64())
-    numbers = [None if pd.isna(row.jersey_number) else row.jersey_number for _, row in owners]
-    filled = {"jersey_number": numbers, "player_id": [row.player_id for _, row in owners]}
+    starts: dict[int, list[tuple[int, int]]] = {}
+    for place, row in enumerate(players.itertuples(index=False)):
+        for track, first in zip(row.tracking_ids, row.from_frames, strict=True):
+            starts.setdefault(int(track), []).append((int(first), place))
+    numbers = [None if pd.isna(number) else number for number in players["jersey_number"]]
+    filled = {"jersey_number": numbers, "player_id": players["player_id"].tolist()}
     source = pyarrow.parquet.ParquetFile(path)
     schema = source.schema_arrow
     with (
@@ -155,9 +297,9 @@ def fill_players(path: Path, players: pd.DataFrame) -> None:
     ):
         for group in range(source.num_row_groups):
             table = source.read_row_group(group)
-            places = pyarrow.compute.index_in(table["tracking_id"], tracks)
+            places = _owners(starts, table["tracking_id"].to_numpy(), table["frame"].to_numpy())
             for name, values in filled.items():
-                column = pyarrow.array(values, pyarrow.string()).take(places.combine_chunks())
+                column = pyarrow.array(values, pyarrow.string()).take(pyarrow.array(places))
                 index = schema.get_field_index(name)
                 kind = schema.field(index)
                 table = table.set_column(index, kind, column.cast(kind.type))
@@ -165,6 +307,18 @@ def fill_players(path: Path, players: pd.DataFrame) -> None:
         for key, value in (source.metadata.metadata or {}).items():
             if key != b"ARROW:schema":
                 writer.add_key_value_metadata({key: value})
+
+
+def _owners(
+    starts: Mapping[int, list[tuple[int, int]]], tracks: np.ndarray, frames: np.ndarray
+) -> np.ndarray:
+    """The player of each row, by the first frames of each track's parts with whose they are."""
+    owners = np.zeros(len(tracks), np.int64)
+    for track in np.unique(tracks):
+        first, whose = np.array(sorted(starts[int(track)])).T
+        rows = np.flatnonzero(tracks == track)
+        owners[rows] = whose[np.searchsorted(first, frames[rows], side="right") - 1]
+    return owners
 
 
 def _spread(times_s: np.ndarray, wanted: np.ndarray, count: int) -> list[int]:
@@ -198,7 +352,15 @@ def _more_than_roster(detections: pd.DataFrame, teams: dict[int, str | None], ro
     return said
 
 
-def _reads(found: dict[int, _TrackReads], votes: dict[int, Vote], reader: Reader | None) -> pd.DataFrame:
+def _certain(detections: pd.DataFrame, found: Mapping[int, _Part]) -> pd.DataFrame:
+    """``detections``, a track a part, without those that may be of the part before or after."""
+    of = detections["tracking_id"].map
+    first = of({place: part.certain.first_frame for place, part in found.items()})
+    last = of({place: part.certain.last_frame for place, part in found.items()})
+    return detections[detections["frame"].between(first, last)]
+
+
+def _reads(found: dict[int, _Part], votes: dict[int, Vote], reader: Reader | None) -> pd.DataFrame:
     rows = []
     for track, each in found.items():
         for torso, reading, weight in zip(each.torsos, each.readings, votes[track].weights, strict=True):
@@ -211,7 +373,7 @@ def _reads(found: dict[int, _TrackReads], votes: dict[int, Vote], reader: Reader
                 why = "it reads as another number" if reading.text else "nothing legible"
             rows.append(
                 {
-                    "tracking_id": track,
+                    "tracking_id": each.tracklet.tracking_id,
                     "frame": torso.frame,
                     "time_s": torso.time_s,
                     **dict(zip(("x1", "y1", "x2", "y2"), torso.box_xyxy, strict=True)),
@@ -232,28 +394,30 @@ def _reads(found: dict[int, _TrackReads], votes: dict[int, Vote], reader: Reader
 
 
 def _players(
-    detections: pd.DataFrame,
-    found: dict[int, _TrackReads],
+    found: dict[int, _Part],
     votes: dict[int, Vote],
     teams: dict[int, str | None],
     answers: dict[int, Answer],
     merges: list[Merge],
     done: list[Merge],
 ) -> pd.DataFrame:
-    spans = detections.groupby("tracking_id")["frame"].agg(["min", "max"])
     joined = {merge.second: merge.first for merge in done}
-    owners = [track for track in spans.sort_values(["min", "max"]).index if track not in joined]
+    spans = {track: part.tracklet[1:] for track, part in found.items()}
+    owners = [track for track in sorted(found, key=spans.get) if track not in joined]
     names = {track: f"P{place}" for place, track in enumerate(owners, start=1)}
     proposed = {merge.second: merge for merge in merges if merge.second not in joined}
     rows = []
     for owner in owners:
         members = [owner, *(second for second, first in joined.items() if first == owner)]
+        tracklets = sorted((found[track].tracklet for track in members), key=lambda one: one.first_frame)
         best = max((answers[track] for track in members), key=lambda one: one.confidence)
         merge = proposed.get(owner)
         rows.append(
             {
                 "player_id": names[owner],
-                "tracking_ids": [int(track) for track in members],
+                "tracking_ids": [one.tracking_id for one in tracklets],
+                "from_frames": [one.first_frame for one in tracklets],
+                "to_frames": [one.last_frame for one in tracklets],
                 "team": teams.get(owner),
                 "jersey_number": best.number,
                 "likeliest": best.likeliest,
@@ -263,8 +427,8 @@ def _players(
                 "near_tie": best.near_tie,
                 "why": best.why,
                 "evidence_frames": _frames(found, votes, members),
-                "first_frame": int(spans.loc[members, "min"].min()),
-                "last_frame": int(spans.loc[members, "max"].max()),
+                "first_frame": min(one.first_frame for one in tracklets),
+                "last_frame": max(one.last_frame for one in tracklets),
                 "same_as": None if merge is None else names[merge.first],
                 "same_confidence": 0.0 if merge is None else merge.confidence,
             }
@@ -273,7 +437,7 @@ def _players(
     return tables.check(tables.typed(table, tables.PLAYERS), tables.PLAYERS, "the stage read")
 
 
-def _frames(found: dict[int, _TrackReads], votes: dict[int, Vote], members: Iterable[int]) -> list[int]:
+def _frames(found: dict[int, _Part], votes: dict[int, Vote], members: Iterable[int]) -> list[int]:
     """The frames that speak most for the number, the strongest first."""
     weights = [
         (float(weight), torso.frame)

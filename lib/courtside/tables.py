@@ -122,6 +122,8 @@ PLAYERS = pa.DataFrameSchema(
     {
         "player_id": pa.Column("string", unique=True),
         "tracking_ids": pa.Column("object"),
+        "from_frames": pa.Column("object"),
+        "to_frames": pa.Column("object"),
         "team": pa.Column("string", nullable=True),
         "jersey_number": pa.Column("string", pa.Check.str_matches(r"^\d{1,2}$"), nullable=True),
         "likeliest": pa.Column("string", nullable=True),
@@ -142,7 +144,9 @@ PLAYERS = pa.DataFrameSchema(
 )
 """A row per player, in order of appearance.
 
-``tracking_ids`` lists the player's tracks: one, or several where merges were accepted. ``confidence`` is
+``tracking_ids`` lists the player's tracks: one, or several where merges were accepted. Each is the
+player's in ``from_frames`` to ``to_frames``, lists of the same length, both frames included: a track that
+went on with somebody else is two players', and listed twice where the first one came back. ``confidence`` is
 the probability of the ``likeliest`` number, which is given as ``jersey_number`` only where it is high enough;
 else ``why`` says why not. ``near_tie`` marks a ``runner_up`` that comes close. ``evidence_frames`` lists
 the frames whose crops speak for the number, the strongest first. ``same_as`` proposes an earlier player as

@@ -17,6 +17,7 @@ from courtside.jersey import readers as readers_module
 from courtside.jersey.crop import SIDE_PX, cut
 from courtside.jersey.finder import find_numbers
 from courtside.jersey.readers import END, ctc_digits, read_each
+from courtside.jersey.vote import change
 from courtside.video import Video, VideoWriter
 
 
@@ -187,6 +188,23 @@ def test_a_track_that_went_on_with_somebody_else(seen, number, noise):
     chances, _ = posterior(vote(readings, noise, times, (0.0, 10.0)))
     told = NUMBERS[int(np.argmax(chances))] if chances.max() > 0.8 else None
     assert told == number
+
+
+def test_where_a_track_went_on_with_somebody_else(noise):
+    first, second, nothing = reading(_28=0.9), reading(_63=0.9), reading()
+    times = np.arange(12) * 0.4
+    seen = [first, nothing, first, first, nothing, nothing, second, second, nothing, second, second, nothing]
+    found = change(seen, noise, times)
+    assert found.log_odds > 5
+    assert 3 <= found.last <= 5
+    # One reading of somebody in front is no change, nor is half of a number, nor are few readings of either.
+    passing = [first] * 5 + [second] + [first] * 6
+    assert change(passing, noise, times).log_odds < 0
+    halves = [reading(_28=0.9)] * 6 + [reading(_2=0.9)] * 6
+    assert change(halves, noise, times).log_odds < 0
+    assert change([nothing] * 5 + [first, second] + [nothing] * 5, noise, times).log_odds < 5
+    assert change([first] * 12, noise, times).log_odds < 0
+    assert change([first], noise, times[:1]) is None
 
 
 def test_a_roster_restricts_and_helps(noise):

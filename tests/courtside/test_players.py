@@ -8,7 +8,7 @@ import pytest
 
 from courtside.errors import RosterError
 from courtside.jersey.vote import NUMBERS, Vote
-from courtside.players import answer, co_visible, name_teams, propose_merges
+from courtside.players import answer, co_visible, crossings, name_teams, propose_merges
 from courtside.roster import Roster, read_roster
 from courtside.teams import REFEREE, find_teams, match_teams
 
@@ -33,6 +33,26 @@ def test_a_clear_number_is_given_and_doubt_is_not():
     assert told[1].confidence > 0.99
     assert told[2].why == "7 is not sure enough"
     assert told[3].why == "nothing on it reads as a number"
+
+
+def test_who_covers_whom_counts_within_a_prompt():
+    """Two of one prompt overlap by a third; a track of another prompt shows one of them again."""
+    table = pd.DataFrame(
+        {
+            "tracking_id": [2, 1, 3, 1],
+            "frame": [0, 0, 0, 1],
+            "prompt": ["player", "player", "player in red", "player"],
+            "x1": [5.0, 0, 0, 0],
+            "y1": 0.0,
+            "x2": [15.0, 10, 10, 10],
+            "y2": 10.0,
+        }
+    )
+    found = crossings(table)
+    assert found.index.tolist() == [(1, 0), (1, 1), (2, 0), (3, 0)]
+    assert found.tolist() == pytest.approx([1 / 3, 0, 1 / 3, 0])
+    assert crossings(table.assign(prompt=None)).tolist() == pytest.approx([1, 0, 1 / 3, 1])
+    assert len(crossings(table[:0])) == 0
 
 
 def test_two_on_screen_do_not_share_a_number():

@@ -37,7 +37,8 @@ EVENTS = pd.DataFrame(
 ).astype({name: str(column.dtype) for name, column in tables.EVENTS.columns.items()})  # fmt: skip
 PLAYERS = pd.DataFrame(
     {
-        "player_id": ["P1", "P2"], "tracking_ids": [[1, 4], [2]], "team": ["white", None],
+        "player_id": ["P1", "P2"], "tracking_ids": [[1, 4], [2]],
+        "from_frames": [[0, 5], [0]], "to_frames": [[3, 9], [9]], "team": ["white", None],
         "jersey_number": ["07", None], "likeliest": ["07", "3"], "confidence": [0.9, 0.4],
         "runner_up": [None, "8"], "runner_up_confidence": [0.0, 0.3], "near_tie": [False, True],
         "why": [None, "too few reads"],

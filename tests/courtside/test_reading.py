@@ -10,10 +10,13 @@ import pytest
 from courtside import cli, tables
 from courtside.errors import ModelError
 from courtside.jersey import Reading
+from courtside.labelling import LabelSet
+from courtside.labels import read_labels
 from courtside.reading import fill_players, read_players
 from courtside.report.players import players_section
 from courtside.roster import Roster
 from courtside.run import Settings, execute
+from courtside.scoring import score
 from courtside.scoring.jerseys import combine_jerseys, confusion, jersey_rates, reliability
 from courtside.video import Video, VideoWriter
 
@@ -136,6 +139,72 @@ def test_merges_are_applied_when_accepted_and_said(clip, run, capsys):
     assert cli.main(["read", str(run.folder), "--merge", "propose", "--quiet"]) == 0
     capsys.readouterr()
     assert "1 merge proposal" in players_section(run, Video(clip / "video.mp4")).html
+
+
+CROSS = 60
+
+
+@pytest.fixture(scope="module")
+def swapped(tmp_path_factory):
+    """Two of one team pass each other, 23 in front of 64; the tracks change the player when they meet."""
+    folder = tmp_path_factory.mktemp("swapped")
+    tracks, truth = folder / "tracks", folder / "truth"
+    for each in (tracks, truth):
+        (each / "gt").mkdir(parents=True)
+        size = f"imWidth={WIDTH}\nimHeight={HEIGHT}\nframeRate=25\nseqLength={CROSS}\n"
+        (each / "seqinfo.ini").write_text(f"[Sequence]\n{size}")
+    rows = {tracks: [], truth: []}
+    with VideoWriter(folder / "video.mp4", WIDTH, HEIGHT, 25) as writer:
+        for frame in range(CROSS):
+            image = np.full((HEIGHT, WIDTH, 3), 110, np.uint8)
+            for who, text, left in ((2, "64", 360 - 6 * frame), (1, "23", 6 * frame)):
+                image[20:220, left : left + 90] = (20, 30, 140)
+                at = (left + 26, 104)
+                cv2.putText(image, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.9, (250, 250, 250), 3)
+                for each, name in ((truth, who), (tracks, who if frame < CROSS // 2 else 3 - who)):
+                    rows[each].append(f"{frame + 1},{name},{left},20,90,200,1,1,1")
+            writer.write(image)
+    for each, lines in rows.items():
+        (each / "gt" / "gt.txt").write_text("\n".join(lines))
+    (truth / "roster.csv").write_text("object_id,team,jersey_number\n1,blue,23\n2,blue,64\n")
+    return folder
+
+
+def test_tracks_that_change_the_player_are_cut_where_they_cross(swapped, tmp_path, capsys):
+    """Each part gets its own number; joined by number, each player has its rows, once in a frame."""
+    at = Settings(video=swapped / "video.mp4", out=tmp_path, tracker="labels", labels=swapped / "tracks")
+    run = execute(at, stages=("track", "read"), progress=False)
+    players = run.players()
+    assert sorted(players["jersey_number"]) == ["23", "23", "64", "64"]
+    assert players["tracking_ids"].map(len).eq(1).all()
+    [cut] = set(players.loc[players["first_frame"] > 0, "first_frame"])
+    assert abs(cut - CROSS // 2) <= 4
+    assert sum("went on with somebody else" in said for said in run.status()["read"]["warnings"]) == 2
+
+    assert cli.main(["read", str(run.folder), "--merge", "accept", "--quiet"]) == 0
+    said = capsys.readouterr().out
+    assert f"track 1 in frames 0 to {cut - 1}, 2 in frames {cut} to {CROSS - 1}" in said
+    detections, players = run.detections(), run.players()
+    assert not detections.duplicated(["player_id", "frame"]).any()
+    early = detections["frame"] < cut
+    assert set(detections.loc[early ^ (detections["tracking_id"] == 2), "jersey_number"]) == {"23"}
+    video = Video(swapped / "video.mp4")
+    labels = read_labels(swapped / "truth", video)
+    scores = score(detections, labels, times_s=video.times_s, players=players)
+    assert (scores.metrics["jersey_right"], scores.metrics["jersey_wrong"]) == (2, 0)
+    assert scores.metrics["idf1"] < 0.6
+    assert scores.metrics["merged_idf1"] > 0.85
+    assert f"in frames {cut} to {CROSS - 1}" in players_section(run, video).html
+
+
+def test_labelling_begins_with_players_not_with_tracks_that_changed_them(swapped, tmp_path):
+    at = Settings(video=swapped / "video.mp4", out=tmp_path, tracker="labels", labels=swapped / "tracks")
+    run = execute(at, stages=("track", "read"), progress=False)
+    with LabelSet(run.settings().video, tmp_path / "labels", start=run.folder) as labels:
+        people = {one: labels.draft.person(one).jersey_number for one in (1, 2, 3, 4)}
+        rows = labels.draft.rows
+    assert sorted(people.values()) == ["23", "23", "64", "64"]
+    assert rows.groupby("object_id")["frame"].agg(["min", "max"]).loc[[1, 2], "max"].max() < CROSS - 1
 
 
 def test_a_bad_roster_is_one_sentence(run, tmp_path, capsys):

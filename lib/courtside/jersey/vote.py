@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from scipy.special import logsumexp
 
 from courtside.jersey.readers import END, Reading
 
-__all__ = ["ABSTAIN_BELOW", "NUMBERS", "Vote", "likelihood_ratios", "posterior", "vote"]
+__all__ = ["ABSTAIN_BELOW", "NUMBERS", "Change", "Vote", "change", "likelihood_ratios", "posterior", "vote"]
 
 NUMBERS = (*(str(number) for number in range(100)), *(f"0{digit}" for digit in range(10)))
 """Every number that a jersey may carry: "0" to "99", then "00" to "09". "0" is not "00"."""
@@ -49,6 +50,16 @@ class Vote:
     weights: np.ndarray = field(repr=False)
 
 
+class Change(NamedTuple):
+    """A track that went on with somebody else after the reading at the place ``last``, as its numbers say.
+
+    ``log_odds`` is how much likelier that is than that it shows one person, as a natural logarithm.
+    """
+
+    last: int
+    log_odds: float
+
+
 def vote(
     readings: Sequence[Reading],
     noise: np.ndarray,
@@ -69,20 +80,57 @@ def vote(
     its shorter part. Of parts nearly as long either may be the shorter one, since people are hidden for some
     of the time. ``span_s`` are the track's first and last moment (by default those of the readings).
     """
-    there = [reading.problem is None for reading in readings]
-    if not any(there):
-        return Vote(np.zeros(len(NUMBERS)), np.zeros(len(NUMBERS)), np.zeros(len(readings)))
-    ratios = np.stack([likelihood_ratios(reading.digits, noise) for reading in readings])
-    ratios[~np.array(there)] = 1.0
-    shares = np.array(_VISIBLE)[:, None, None]
-    steps = np.log(1 - shares + shares * ratios) * _weights(there, times_s)[:, None]
+    if not readings:
+        return Vote(np.zeros(len(NUMBERS)), np.zeros(len(NUMBERS)), np.zeros(0))
+    steps = _steps(readings, noise, times_s)
     products = steps.sum(axis=1)
-    evidence = shared = logsumexp(products, axis=0) - np.log(len(_VISIBLE))
+    evidence = shared = _mean(products)
     if times_s is not None and len(readings) > 1:
         two = _of_two_people(steps, np.asarray(times_s, float), span_s or (times_s[0], times_s[-1]))
         shared = np.logaddexp(np.log(1 - _TWO_PEOPLE) + evidence, np.log(_TWO_PEOPLE) + two)
     best = int(np.argmax(evidence))
     return Vote(evidence, shared, np.clip(steps[np.argmax(products[:, best]), :, best], 0, None))
+
+
+def change(readings: Sequence[Reading], noise: np.ndarray, times_s: Sequence[float]) -> Change | None:
+    """Where a track most likely went on with somebody else, if it did, by its ``readings`` in order of time.
+
+    One number and none are held against every pair of numbers, of which neither is part of the other, on
+    either side of every moment between two readings. None of fewer than two readings.
+    """
+    if len(readings) < 2:
+        return None
+    prior = np.log(_prior())
+    before = np.cumsum(_steps(readings, noise, times_s), axis=1)
+    after = before[:, -1:] - before
+    one = np.logaddexp(np.log(1 - _NO_NUMBER) + logsumexp(_mean(before[:, -1]) + prior), np.log(_NO_NUMBER))
+    early, late = (_mean(part[:, :-1]) + prior for part in (before, after))
+    highest = early.max(axis=1), late.max(axis=1)
+    shares = [np.exp(part - most[:, None]) for part, most in zip((early, late), highest, strict=True)]
+    two = np.log(np.maximum(((shares[0] @ _OTHERS) * shares[1]).sum(axis=1), 1e-300)) + sum(highest)
+    odds = logsumexp(two) - np.log(len(two)) - one + np.log(_TWO_PEOPLE / (1 - _TWO_PEOPLE))
+    return Change(int(two.argmax()), float(odds))
+
+
+def _steps(readings: Sequence[Reading], noise: np.ndarray, times_s: Sequence[float] | None) -> np.ndarray:
+    """What each reading adds to each number's evidence, float64 [visible shares, readings, numbers]."""
+    there = [reading.problem is None for reading in readings]
+    ratios = np.stack([likelihood_ratios(reading.digits, noise) for reading in readings])
+    ratios[~np.array(there)] = 1.0
+    shares = np.array(_VISIBLE)[:, None, None]
+    return np.log(1 - shares + shares * ratios) * _weights(there, times_s)[:, None]
+
+
+def _mean(products: np.ndarray) -> np.ndarray:
+    """The logarithm of the mean over the visible shares, the first axis."""
+    return logsumexp(products, axis=0) - np.log(len(_VISIBLE))
+
+
+def _prior() -> np.ndarray:
+    """How probable each number is of one that is worn, float64 [len(NUMBERS)]: "01" to "09" are rare."""
+    prior = np.ones(len(NUMBERS))
+    prior[-9:] = _LEADING_ZERO
+    return prior / prior.sum()
 
 
 def _of_two_people(steps: np.ndarray, times_s: np.ndarray, span_s: tuple[float, float]) -> np.ndarray:
@@ -157,8 +205,7 @@ def posterior(vote: Vote, allowed: Sequence[str] | None = None) -> tuple[np.ndar
     and the sum falls short of 1 where they differ: a number that was read well on part of a track only is
     not given to the whole.
     """
-    prior = np.ones(len(NUMBERS))
-    prior[-9:] = _LEADING_ZERO
+    prior = _prior()
     if allowed is not None:
         prior = np.array([float(number in allowed) for number in NUMBERS])
     if not prior.any():

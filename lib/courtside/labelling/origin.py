@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +15,7 @@ from courtside.errors import LabelsError
 from courtside.files import whole
 from courtside.folder import Run
 from courtside.labelling.identities import Draft, Person, empty_rows, settled
+from courtside.players import tracklets_of
 from courtside.video import Video
 from courtside.watch import write_json
 
@@ -90,11 +92,16 @@ def _of_run(run: Run, video: Video, sha256: str) -> Draft:
     for one, own in table.dropna(subset="prompt").groupby("tracking_id")["prompt"]:
         people[int(one)] = Person(prompts=tuple(own.unique().tolist()))
     if run.status()["read"]["state"] == "done":
+        begins = table.groupby("tracking_id")["frame"].min()
+        free = itertools.count(int(begins.index.max()) + 1 if len(begins) else 1)
         for player in run.players().itertuples():
             said = [None if pd.isna(each) else str(each) for each in (player.team, player.jersey_number)]
-            for one in player.tracking_ids:
-                prompts = people.get(int(one), Person()).prompts
-                people[int(one)] = Person(None, *said, prompts=prompts)
+            for track, first, last in tracklets_of(player):
+                # Who a track went on with is somebody else.
+                one = track if first <= begins[track] else next(free)
+                part = (rows["object_id"] == track) & rows["frame"].between(first, last)
+                rows.loc[part, "object_id"] = one
+                people[one] = Person(None, *said, prompts=people.get(track, Person()).prompts)
     texts = [*run.settings().prompts, *table["prompt"].dropna().unique()]
     labelled = np.zeros(video.frame_count, bool)
     return Draft(settled(rows), labelled, people, tuple(dict.fromkeys(texts)))

@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from courtside.jersey.crop import cut
+from courtside.players import tracklets_of, tracks_said
 from courtside.report import blocks, figures, overlay, words
 from courtside.report.blocks import Block
 from courtside.report.colors import color_of
@@ -44,7 +45,7 @@ def players_section(run: Run, video: Video) -> Block:
         blocks.picture(draw, "When each player's number was read"),
         blocks.table(
             ("Player", "Tracks", "Team", "Number", "Sure", "Next best", "Why not"),
-            [_row(row) for row in players.itertuples(index=False)],
+            [_row(*each) for each in zip(players.itertuples(index=False), tracks_said(players), strict=True)],
             "A number is given only where it is likely enough; unknown is better than wrong.",
         ),
         Block(f'<div class="tracks">{"".join(cards[:_OPEN])}</div>', words.count(len(cards), "player")),
@@ -77,11 +78,19 @@ def _coverage(run: Run, players: pd.DataFrame) -> Block | None:
     return blocks.paragraph(f"Numbers of the roster that were found: {'; '.join(said)}.")
 
 
-def _row(row: tuple) -> tuple:
+def _own(player: tuple, reads: pd.DataFrame) -> pd.DataFrame:
+    """The reads of a row of players: those of its tracks, as long as they are its own."""
+    own = np.zeros(len(reads), bool)
+    for track, first, last in tracklets_of(player):
+        own |= (reads["tracking_id"] == track) & reads["frame"].between(first, last)
+    return reads[own]
+
+
+def _row(row: tuple, tracks: str) -> tuple:
     runner = None if pd.isna(row.runner_up) else f"{row.runner_up} ({row.runner_up_confidence:.0%})"
     return (
         row.player_id,
-        ", ".join(map(str, row.tracking_ids)),
+        tracks,
         None if pd.isna(row.team) else row.team,
         "unknown" if pd.isna(row.jersey_number) else str(row.jersey_number),
         words.percent(row.confidence),
@@ -94,7 +103,7 @@ def _shown(players: pd.DataFrame, reads: pd.DataFrame) -> pd.DataFrame:
     """The reads whose crops are shown: of each player those that speak most, else the best crops."""
     chosen = []
     for row in players.itertuples(index=False):
-        own = reads[reads["tracking_id"].isin(list(row.tracking_ids))]
+        own = _own(row, reads)
         chosen.append(own.sort_values(["weight", "quality"], ascending=False, kind="stable").head(_CROPS))
     return pd.concat(chosen).sort_values(["frame", "tracking_id"]) if chosen else reads
 
@@ -120,11 +129,11 @@ def _strip(own: pd.DataFrame, pictures: dict[tuple[int, int], np.ndarray]) -> Bl
 
 
 def _card(row: tuple, reads: pd.DataFrame, pictures: dict[tuple[int, int], np.ndarray]) -> str:
-    own = reads[reads["tracking_id"].isin(list(row.tracking_ids))]
+    own = _own(row, reads)
     own = own.sort_values(["weight", "quality"], ascending=False, kind="stable").head(_CROPS)
     number = "number unknown" if pd.isna(row.jersey_number) else f"number {row.jersey_number}"
     team = "" if pd.isna(row.team) else f"{row.team}, "
-    chips = " ".join(blocks.chip(track) for track in row.tracking_ids)
+    chips = " ".join(blocks.chip(track) for track in dict.fromkeys(row.tracking_ids))
     said = f"{row.player_id}: {team}{number}, {words.percent(row.confidence)} sure"
     bars = _bars(row)
     return (
@@ -157,9 +166,10 @@ def _timeline(players: pd.DataFrame, reads: pd.DataFrame, video: Video, *, narro
     axis = figure.subplots()
     for place, row in enumerate(players.itertuples(index=False)):
         color = color_of(row.tracking_ids[0])
-        spans = video.times_s[[row.first_frame, row.last_frame]]
-        axis.plot(spans, [place, place], color=color, linewidth=6, alpha=0.25, solid_capstyle="butt")
-        own = reads[reads["tracking_id"].isin(list(row.tracking_ids))]
+        for _, *span in tracklets_of(row):
+            times = video.times_s[span]
+            axis.plot(times, [place, place], color=color, linewidth=6, alpha=0.25, solid_capstyle="butt")
+        own = _own(row, reads)
         axis.scatter(own["time_s"], np.full(len(own), place), s=7, color="#9aa6b2", zorder=3)
         used = own[own["used"]]
         axis.scatter(used["time_s"], np.full(len(used), place), s=34, color=color, zorder=4, marker="D")
@@ -192,7 +202,7 @@ def _proposals(
         )
         strips = []
         for one in (other, row):
-            own = reads[reads["tracking_id"].isin(list(one.tracking_ids))]
+            own = _own(one, reads)
             own = own.sort_values("weight", ascending=False, kind="stable").head(3)
             strips.append(_strip(own, pictures))
         parts.append(blocks.stack(blocks.paragraph(said), *strips))

@@ -36,10 +36,11 @@ JERSEY_RATES = {
     "jersey_accuracy_answered": "share of the tracks with a number whose number is their player's",
     "jersey_wrong_rate": "share of the tracks on players of the roster that were given a number not theirs",
 }
-"""Each share's definition. Tracks that were joined count as one; those on nobody of the roster do not."""
+"""Each share's definition. Tracks that were joined count as one, and the parts of one that was cut each;
+those on nobody of the roster do not."""
 
 MERGED_METRICS = {
-    f"merged_{name}": f"{name} with players in place of tracks, so after accepted merges"
+    f"merged_{name}": f"{name} with players in place of tracks, so after cuts and accepted merges"
     for name in ("fragments_per_object", "idf1", "hota")
 }
 """What is scored again with players in place of tracks."""
@@ -58,15 +59,16 @@ def score_jerseys(
 
     None without a roster. A track belongs to the object that it overlaps in most frames, at an IoU of
     ``threshold`` or more; a player's number is the one that its numbered tracks carry in most frames.
-    Only objects that are labelled in ``frames`` count. ``detections`` is a table ``PLAYER_DETECTIONS``.
-    ``players``, a table ``PLAYERS`` of the same tracks, adds under ``tracks`` what each of its rows that is
-    on one of these objects was read as, and how sure that was; without it there are none.
+    Only objects that are labelled in ``frames`` count. ``detections`` is a table ``PLAYER_DETECTIONS`` of the
+    same tracks, each of one player. ``players``, a table ``PLAYERS``, adds under ``tracks`` what each of its
+    rows that is on one of these objects was read as, and how sure that was; without it there are none.
     """
     if roster is None:
         return None
     tracks, objects = _pairs(frames, threshold)
     shared = pd.Series(1, index=pd.MultiIndex.from_arrays([tracks, objects])).groupby(level=[0, 1]).sum()
-    numbers = detections.drop_duplicates("tracking_id").set_index("tracking_id")["jersey_number"]
+    of = detections.drop_duplicates("tracking_id").set_index("tracking_id")
+    numbers = of["jersey_number"]
     given: dict[int, dict[str, int]] = {}
     for track, counts in shared.groupby(level=0):
         number = numbers.get(track)
@@ -86,7 +88,7 @@ def score_jerseys(
         answers.append(
             {"object_id": one, "true": number, "given": max(votes, key=votes.get) if votes else None}
         )
-    return _told(answers, [] if players is None else _read(players, shared, true))
+    return _told(answers, [] if players is None else _read(players, of["player_id"], shared, true))
 
 
 def jersey_metrics(players: list[dict[str, Any]]) -> dict[str, int]:
@@ -198,13 +200,17 @@ def _told(players: list[dict[str, Any]], tracks: list[dict[str, Any]]) -> dict[s
     }
 
 
-def _read(players: pd.DataFrame, shared: pd.Series, true: dict[int, str | None]) -> list[dict[str, Any]]:
-    """Each row of ``players`` whose tracks are on an object of ``true``, the one in most frames."""
-    owners = {track: player for player, row in enumerate(players["tracking_ids"]) for track in row}
-    frames = shared.groupby([shared.index.get_level_values(0).map(owners), shared.index.get_level_values(1)])
+def _read(
+    players: pd.DataFrame, names: pd.Series, shared: pd.Series, true: dict[int, str | None]
+) -> list[dict[str, Any]]:
+    """Each row of ``players`` whose track is on an object of ``true``, the one in most frames.
+
+    ``names`` are the ``player_id`` of tracks.
+    """
+    by_name = players.set_index("player_id", drop=False)
     rows = []
-    for player, counts in frames.sum().groupby(level=0):
-        owner, row = int(counts.idxmax()[1]), players.iloc[int(player)]
+    for track, counts in shared.groupby(level=0):
+        owner, row = int(counts.idxmax()[1]), by_name.loc[names[track]]
         if owner in true:
             rows.append(
                 {

@@ -134,12 +134,14 @@ def score(
     jerseys, merged = None, None
     if counts is not None and detections["player_id"].notna().any():
         scored = (set().union(*known.values()) if texts else everyone, [*known, None], threshold)
-        jerseys = score_jerseys(comparison.select(*scored), threshold, detections, labels.roster, players)
         merged = counts
-        owners = detections["player_id"].factorize()[0].astype(np.int64) + 1
-        if owners.max() < detections["tracking_id"].nunique():
-            players = compare(detections.assign(tracking_id=owners), labels, match)
-            merged, _ = count(players.select(*scored), start_s, end_s, threshold)
+        pairs = detections[["player_id", "tracking_id"]].drop_duplicates()
+        if pairs["player_id"].duplicated().any() or pairs["tracking_id"].duplicated().any():
+            owners = detections["player_id"].factorize()[0].astype(np.int64) + 1
+            detections = detections.assign(tracking_id=owners)
+            comparison = compare(detections, labels, match)
+            merged, _ = count(comparison.select(*scored), start_s, end_s, threshold)
+        jerseys = score_jerseys(comparison.select(*scored), threshold, detections, labels.roster, players)
     return _assemble(settings, [sequence], counts, prompt_counts, events, jerseys, merged)
 
 
