@@ -146,7 +146,7 @@ def track_layer(
     numbers = (
         rows.dropna(subset="jersey_number")
         .groupby("tracking_id")["jersey_number"]
-        .agg(lambda each: each.mode()[0])
+        .agg(lambda each: "/".join(each.unique()))  # several where the track was cut
     )
     names = [f"{i} #{numbers[i]}" if i in numbers.index else str(i) for i in ids.tolist()]
     partner = np.full(len(rows), _NOT_ASKED, np.int16)
