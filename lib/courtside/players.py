@@ -29,6 +29,8 @@ __all__ = [
     "co_visible",
     "crossings",
     "name_teams",
+    "own_ids",
+    "owners",
     "propose_merges",
     "tracklets_of",
     "tracks_said",
@@ -120,6 +122,28 @@ def tracklets_of(player: tuple) -> list[Tracklet]:
     """The tracklets of a row of ``PLAYERS``, as ``itertuples`` gives it."""
     parts = zip(player.tracking_ids, player.from_frames, player.to_frames, strict=True)
     return [Tracklet(*map(int, part)) for part in parts]
+
+
+def owners(tracklets: Sequence[Tracklet], tracks: np.ndarray, frames: np.ndarray) -> np.ndarray:
+    """The place in ``tracklets`` of the one that each row is of, int64 [rows], -1 where it is of none.
+
+    ``tracks`` and ``frames``, int64 [rows], say of which track each row is, and in which frame.
+    """
+    places = np.full(len(tracks), -1, np.int64)
+    for place, (track, first, last) in enumerate(tracklets):
+        places[(tracks == track) & (frames >= first) & (frames <= last)] = place
+    return places
+
+
+def own_ids(tracklets: Sequence[Tracklet]) -> list[int]:
+    """An id for each of ``tracklets``: the first of a track goes by the track's, others by new ones.
+
+    >>> own_ids([Tracklet(1, 0, 9), Tracklet(2, 30, 40), Tracklet(2, 0, 29)])
+    [1, 3, 2]
+    """
+    free = itertools.count(max((one.tracking_id for one in tracklets), default=0) + 1)
+    firsts = {one.tracking_id: one for one in sorted(tracklets, reverse=True)}
+    return [one.tracking_id if firsts[one.tracking_id] == one else next(free) for one in tracklets]
 
 
 def tracks_said(players: pd.DataFrame) -> list[str]:

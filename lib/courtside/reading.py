@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -28,7 +27,10 @@ from courtside.players import (
     co_visible,
     crossings,
     name_teams,
+    own_ids,
+    owners,
     propose_merges,
+    tracklets_of,
 )
 from courtside.teams import REFEREE, find_teams
 
@@ -94,21 +96,23 @@ def read_players(
     works = reader is not None
     for track, torsos in choose(video, detections, progress=progress):
         whole_track = Tracklet(track, *map(int, spans.loc[track]))
-        unread = [_Part(whole_track, whole_track, [], [], _colors(torsos))]
         referee = REFEREE in (prompts[track] or "").casefold()
-        try:
-            if works and not referee:
-                parts += list(_read_apart(reader, whole_track, whole_track, torsos, overlaps.loc[track]))
-            else:
-                parts += unread
-        except ModelError as error:
-            works = False
-            warnings.append(f"no numbers were read: {error}")
-            parts += unread
+        read: list[_Part] = []
+        if works and not referee:
+            try:
+                read = list(_read_apart(reader, whole_track, whole_track, torsos, overlaps.loc[track]))
+            except ModelError as error:
+                works = False
+                warnings.append(f"no numbers were read: {error}")
+        parts += read or [_Part(whole_track, whole_track, [], [], _colors(torsos))]
     parts = _aligned(sorted(parts, key=lambda part: part.tracklet), overlaps)
     warnings += _cuts(parts, video)
-    found = _numbered(parts)
-    detections = _as_tracks(detections, found)
+    # From here on each part is a track of its own.
+    tracklets = [part.tracklet for part in parts]
+    found = dict(zip(own_ids(tracklets), parts, strict=True))
+    rows = detections["tracking_id"].to_numpy(), detections["frame"].to_numpy()
+    certain = owners([part.certain for part in parts], *rows) >= 0
+    detections = detections.assign(tracking_id=np.array([*found], np.int64)[owners(tracklets, *rows)])
     prompts = {place: prompts[each.tracklet.tracking_id] for place, each in found.items()}
     failed = Counter(one.problem for each in found.values() for one in each.readings if one.problem)
     if failed:
@@ -123,7 +127,7 @@ def read_players(
     }
     colors = {track: each.colors for track, each in found.items()}
     teams = name_teams(find_teams({track: prompts[track] for track in found}, colors), colors, votes, roster)
-    answers = answer(votes, teams, co_visible(_certain(detections, found)), roster)
+    answers = answer(votes, teams, co_visible(detections[certain]), roster)
     if roster is not None:
         warnings += _more_than_roster(detections, teams, roster)
     merges = propose_merges(answers, teams, co_visible(detections))
@@ -233,45 +237,23 @@ def _aligned(parts: list[_Part], overlaps: pd.Series) -> list[_Part]:
             groups.append((low, high, [place]))
     for low, high, places in groups:
         tracks = [parts[place].tracklet.tracking_id for place in places]
-        cover = overlaps[overlaps.index.isin(tracks, level=0)].groupby(level=1).sum().loc[low:high]
-        if len(cover) and len(places) > 1:
-            cut = int(cover.idxmax())
-            for place in places:
-                early, late = parts[place : place + 2]
-                parts[place] = early._replace(tracklet=early.tracklet._replace(last_frame=cut - 1))
-                parts[place + 1] = late._replace(tracklet=late.tracklet._replace(first_frame=cut))
+        cut = int(overlaps.loc[tracks].groupby(level="frame").sum().loc[low:high].idxmax())
+        for place in places:
+            early, late = parts[place : place + 2]
+            parts[place] = early._replace(tracklet=early.tracklet._replace(last_frame=cut - 1))
+            parts[place + 1] = late._replace(tracklet=late.tracklet._replace(first_frame=cut))
     return parts
 
 
 def _cuts(parts: Sequence[_Part], video: Video) -> list[str]:
-    """A sentence for each track that is more than one player."""
+    """A sentence for each track that is more than one player, of ``parts`` in order of track and time."""
     said = []
-    for track, count in Counter(part.tracklet.tracking_id for part in parts).items():
-        if count > 1:
-            starts = [p.tracklet.first_frame for p in parts if p.tracklet.tracking_id == track][1:]
+    for track, own in groupby((part.tracklet for part in parts), key=lambda one: one.tracking_id):
+        _, *starts = (one.first_frame for one in own)
+        if starts:
             times = " and ".join(f"{video.times_s[start]:.1f} s" for start in starts)
             said.append(f"track {track} went on with somebody else at {times}, as its numbers say")
     return said
-
-
-def _numbered(parts: Sequence[_Part]) -> dict[int, _Part]:
-    """``parts``, in order of track and time: the first of each track goes by its id, others by new ones."""
-    free = itertools.count(max((part.tracklet.tracking_id for part in parts), default=0) + 1)
-    found: dict[int, _Part] = {}
-    for part in parts:
-        track = part.tracklet.tracking_id
-        found[next(free) if track in found else track] = part
-    return found
-
-
-def _as_tracks(detections: pd.DataFrame, found: Mapping[int, _Part]) -> pd.DataFrame:
-    """``detections`` with each part as a track of its own."""
-    ids = detections["tracking_id"].to_numpy().copy()
-    tracks, frames = detections["tracking_id"].to_numpy(), detections["frame"].to_numpy()
-    for place, (tracklet, *_) in found.items():
-        if place != tracklet.tracking_id:
-            ids[(tracks == tracklet.tracking_id) & (frames >= tracklet.first_frame)] = place
-    return detections.assign(tracking_id=ids)
 
 
 def fill_players(path: Path, players: pd.DataFrame) -> None:
@@ -282,12 +264,10 @@ def fill_players(path: Path, players: pd.DataFrame) -> None:
     import pyarrow
     import pyarrow.parquet
 
-    starts: dict[int, list[tuple[int, int]]] = {}
-    for place, row in enumerate(players.itertuples(index=False)):
-        for track, first in zip(row.tracking_ids, row.from_frames, strict=True):
-            starts.setdefault(int(track), []).append((int(first), place))
-    numbers = [None if pd.isna(number) else number for number in players["jersey_number"]]
-    filled = {"jersey_number": numbers, "player_id": players["player_id"].tolist()}
+    whose = [(one, row) for row in players.itertuples(index=False) for one in tracklets_of(row)]
+    tracklets = [one for one, _ in whose]
+    numbers = [None if pd.isna(row.jersey_number) else row.jersey_number for _, row in whose]
+    filled = {"jersey_number": numbers, "player_id": [row.player_id for _, row in whose]}
     source = pyarrow.parquet.ParquetFile(path)
     schema = source.schema_arrow
     with (
@@ -297,7 +277,7 @@ def fill_players(path: Path, players: pd.DataFrame) -> None:
     ):
         for group in range(source.num_row_groups):
             table = source.read_row_group(group)
-            places = _owners(starts, table["tracking_id"].to_numpy(), table["frame"].to_numpy())
+            places = owners(tracklets, table["tracking_id"].to_numpy(), table["frame"].to_numpy())
             for name, values in filled.items():
                 column = pyarrow.array(values, pyarrow.string()).take(pyarrow.array(places))
                 index = schema.get_field_index(name)
@@ -307,18 +287,6 @@ def fill_players(path: Path, players: pd.DataFrame) -> None:
         for key, value in (source.metadata.metadata or {}).items():
             if key != b"ARROW:schema":
                 writer.add_key_value_metadata({key: value})
-
-
-def _owners(
-    starts: Mapping[int, list[tuple[int, int]]], tracks: np.ndarray, frames: np.ndarray
-) -> np.ndarray:
-    """The player of each row, by the first frames of each track's parts with whose they are."""
-    owners = np.zeros(len(tracks), np.int64)
-    for track in np.unique(tracks):
-        first, whose = np.array(sorted(starts[int(track)])).T
-        rows = np.flatnonzero(tracks == track)
-        owners[rows] = whose[np.searchsorted(first, frames[rows], side="right") - 1]
-    return owners
 
 
 def _spread(times_s: np.ndarray, wanted: np.ndarray, count: int) -> list[int]:
@@ -350,14 +318,6 @@ def _more_than_roster(detections: pd.DataFrame, teams: dict[int, str | None], ro
                 " numbers; the others stay unknown"
             )
     return said
-
-
-def _certain(detections: pd.DataFrame, found: Mapping[int, _Part]) -> pd.DataFrame:
-    """``detections``, a track a part, without those that may be of the part before or after."""
-    of = detections["tracking_id"].map
-    first = of({place: part.certain.first_frame for place, part in found.items()})
-    last = of({place: part.certain.last_frame for place, part in found.items()})
-    return detections[detections["frame"].between(first, last)]
 
 
 def _reads(found: dict[int, _Part], votes: dict[int, Vote], reader: Reader | None) -> pd.DataFrame:

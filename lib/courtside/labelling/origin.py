@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +14,7 @@ from courtside.errors import LabelsError
 from courtside.files import whole
 from courtside.folder import Run
 from courtside.labelling.identities import Draft, Person, empty_rows, settled
-from courtside.players import tracklets_of
+from courtside.players import own_ids, owners, tracklets_of
 from courtside.video import Video
 from courtside.watch import write_json
 
@@ -92,16 +91,16 @@ def _of_run(run: Run, video: Video, sha256: str) -> Draft:
     for one, own in table.dropna(subset="prompt").groupby("tracking_id")["prompt"]:
         people[int(one)] = Person(prompts=tuple(own.unique().tolist()))
     if run.status()["read"]["state"] == "done":
-        begins = table.groupby("tracking_id")["frame"].min()
-        free = itertools.count(int(begins.index.max()) + 1 if len(begins) else 1)
-        for player in run.players().itertuples():
+        # Who a track went on with is somebody else.
+        whose = [(one, player) for player in run.players().itertuples() for one in tracklets_of(player)]
+        tracklets = [one for one, _ in whose]
+        ids = own_ids(tracklets)
+        places = owners(tracklets, rows["object_id"].to_numpy(), rows["frame"].to_numpy())
+        rows = rows.assign(object_id=np.array(ids, np.int64)[places])
+        for one, (tracklet, player) in zip(ids, whose, strict=True):
             said = [None if pd.isna(each) else str(each) for each in (player.team, player.jersey_number)]
-            for track, first, last in tracklets_of(player):
-                # Who a track went on with is somebody else.
-                one = track if first <= begins[track] else next(free)
-                part = (rows["object_id"] == track) & rows["frame"].between(first, last)
-                rows.loc[part, "object_id"] = one
-                people[one] = Person(None, *said, prompts=people.get(track, Person()).prompts)
+            prompts = people.get(tracklet.tracking_id, Person()).prompts
+            people[one] = Person(None, *said, prompts=prompts)
     texts = [*run.settings().prompts, *table["prompt"].dropna().unique()]
     labelled = np.zeros(video.frame_count, bool)
     return Draft(settled(rows), labelled, people, tuple(dict.fromkeys(texts)))

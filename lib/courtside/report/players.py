@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from courtside.jersey.crop import cut
-from courtside.players import tracklets_of, tracks_said
+from courtside.players import owners, tracklets_of, tracks_said
 from courtside.report import blocks, figures, overlay, words
 from courtside.report.blocks import Block
 from courtside.report.colors import color_of
@@ -80,10 +80,8 @@ def _coverage(run: Run, players: pd.DataFrame) -> Block | None:
 
 def _own(player: tuple, reads: pd.DataFrame) -> pd.DataFrame:
     """The reads of a row of players: those of its tracks, as long as they are its own."""
-    own = np.zeros(len(reads), bool)
-    for track, first, last in tracklets_of(player):
-        own |= (reads["tracking_id"] == track) & reads["frame"].between(first, last)
-    return reads[own]
+    places = owners(tracklets_of(player), reads["tracking_id"].to_numpy(), reads["frame"].to_numpy())
+    return reads[places >= 0]
 
 
 def _row(row: tuple, tracks: str) -> tuple:
