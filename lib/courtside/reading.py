@@ -186,11 +186,16 @@ def _read_apart(
     """Read a track, and each part by itself where its numbers say that it went on with somebody else.
 
     ``overlaps`` are the track's :func:`crossings` by frame. What is read while two cross may be the other
-    one's number, so only readings apart from crossings say that there are two people; the track is cut in
-    the frame in which they cover each other most, and not at all where nobody crosses.
+    one's number, so only readings of the ``certain`` part and apart from crossings say that there are two
+    people; the track is cut in the frame in which they cover each other most, and not at all where nobody
+    crosses.
     """
     chosen, readings = read_track(reader, torsos, known)
-    apart = [place for place, torso in enumerate(chosen) if overlaps[torso.frame] < CROSSING]
+    apart = [
+        place
+        for place, torso in enumerate(chosen)
+        if certain.first_frame <= torso.frame <= certain.last_frame and overlaps[torso.frame] < CROSSING
+    ]
     times = [chosen[place].time_s for place in apart]
     found = change([readings[place] for place in apart], reader.noise, times)
     if found is not None and found.log_odds >= _SURE_OF_CHANGE:
