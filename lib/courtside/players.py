@@ -223,28 +223,32 @@ def answer(
 def propose_merges(
     answers: Mapping[int, Answer], teams: Mapping[int, str | None], together: set[tuple[int, int]]
 ) -> list[Merge]:
-    """Tracks of one team and number that are never on screen together, each with the first of its player.
+    """Tracks of one team and number that are never on screen together, each with an earlier one.
 
-    Only tracks of a known team that were given a number are proposed.
+    Only tracks of a known team that were given a number are proposed. Where two that carry a number are on
+    screen together, a third goes with the surer one. Sure tracks go with sure ones, whoever else there is.
     """
-    merges: list[Merge] = []
     players: dict[tuple[str, str], list[list[int]]] = {}
-    for track in sorted(answers):
+    for track in sorted(answers, key=lambda track: (-answers[track].confidence, track)):
         given, team = answers[track], teams.get(track)
         if given.number is None or team is None:
             continue
         known = players.setdefault((team, given.number), [])
-        group = next(
-            (g for g in known if not any((min(one, track), max(one, track)) in together for one in g)), None
-        )
+        fitting = (g for g in known if not any((min(one, track), max(one, track)) in together for one in g))
+        group = next(fitting, None)
         if group is None:
             known.append([track])
-            continue
-        both = answers[group[0]].confidence * given.confidence
-        sure = min(answers[group[0]].confidence, given.confidence) >= SURE
-        merges.append(Merge(group[0], track, both, sure))
-        group.append(track)
-    return merges
+        else:
+            group.append(track)
+    merges: list[Merge] = []
+    for group in itertools.chain.from_iterable(players.values()):
+        sure = {track for track in group if answers[track].confidence >= SURE}
+        for track in sorted(group)[1:]:
+            both_sure = track in sure and track != min(sure)
+            first = min(sure) if both_sure else min(group)
+            confidence = answers[first].confidence * answers[track].confidence
+            merges.append(Merge(first, track, confidence, both_sure))
+    return sorted(merges, key=lambda merge: merge.second)
 
 
 def _candidates(vote: Vote, allowed: Sequence[str] | None) -> _Track:

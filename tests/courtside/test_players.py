@@ -8,7 +8,7 @@ import pytest
 
 from courtside.errors import RosterError
 from courtside.jersey.vote import NUMBERS, Vote
-from courtside.players import answer, co_visible, crossings, name_teams, propose_merges
+from courtside.players import Answer, Merge, answer, co_visible, crossings, name_teams, propose_merges
 from courtside.roster import Roster, read_roster
 from courtside.teams import REFEREE, find_teams, match_teams
 
@@ -102,6 +102,28 @@ def test_merges_join_one_team_and_number_apart_in_time():
     merges = propose_merges(told, teams, together)
     assert [(merge.first, merge.second, merge.sure) for merge in merges] == [(1, 2, True), (1, 5, True)]
     assert merges[0].confidence == pytest.approx(told[1].confidence * told[2].confidence)
+
+
+def sureness(**confidence: float) -> dict[int, Answer]:
+    """Tracks that all carry number 9, such as ``_1=0.9``."""
+    return {int(track[1:]): Answer("9", "9", sure) for track, sure in confidence.items()}
+
+
+def test_of_two_on_screen_together_the_surer_one_gets_the_third():
+    teams = dict.fromkeys((1, 2, 3), "red")
+    told = sureness(_1=0.91, _2=0.999, _3=0.99)
+    assert propose_merges(told, teams, {(1, 2)}) == [Merge(2, 3, pytest.approx(0.999 * 0.99), True)]
+
+
+def test_a_doubtful_track_does_not_keep_sure_ones_apart():
+    teams = dict.fromkeys((1, 2, 3, 4), "red")
+    told = sureness(_1=0.91, _2=0.999, _3=0.9, _4=0.99)
+    merges = propose_merges(told, teams, set())
+    assert [(merge.first, merge.second, merge.sure) for merge in merges] == [
+        (1, 2, False),
+        (1, 3, False),
+        (2, 4, True),
+    ]
 
 
 def test_who_is_on_screen_together():
