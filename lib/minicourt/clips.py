@@ -1,8 +1,9 @@
 """Short training clips for the memory tracker: a few moments of a scene, and where everyone is in each.
 
-Three kinds: ``walk`` shows moments close together; ``hide`` takes larger steps through a crowd, so that
-people vanish behind others; ``return`` follows someone out of the picture and back, with the moments
-that the tracker's memory would hold when the person comes back.
+Four kinds: ``walk`` shows moments close together; ``hide`` takes larger steps through a crowd, so that
+people vanish behind others; ``cross`` takes two people who are apart, meet in the picture and part again,
+which is where tracks change the person; ``return`` follows someone out of the picture and back, with the
+moments that the tracker's memory would hold when the person comes back.
 """
 
 from __future__ import annotations
@@ -65,6 +66,18 @@ def assemble(
     return Clip(images, torch.from_numpy(masks), torch.from_numpy(there), frames)
 
 
+def _looks_at(level: str, seed: int, times: list[int], flip: bool) -> tuple[Scene, list]:
+    """What :func:`look` sees of a scene at rising frame numbers, and the scene as it stands at the last."""
+    scene = Scene(level, seed)
+    looks = []
+    for step in range(times[-1] + 1):
+        if step:
+            scene.step()
+        if step in times:
+            looks.append(look(scene, flip))
+    return scene, looks
+
+
 def _choose(rng: np.random.Generator, candidates: list[int], limit: int, first: list[int] = ()) -> list[int]:
     """``first`` and a random choice of the others, ``limit`` in all."""
     others = [int(i) for i in rng.permutation([c for c in candidates if c not in first])]
@@ -116,15 +129,7 @@ def _return(rng: np.random.Generator, moments: int, limit: int) -> Clip:
         times = [*before, back - 7, back - 6, *after]
         if times[2] <= times[1]:
             continue
-        scene = Scene("reentry", seed)
-        flip = bool(rng.random() < 0.5)
-        looks = []
-        now = 0
-        for time in times:
-            while now < time:
-                scene.step()
-                now += 1
-            looks.append(look(scene, flip))
+        scene, looks = _looks_at("reentry", seed, times, bool(rng.random() < 0.5))
         person = scene.people[index].object_id
         if person in looks[0][2]:
             others = [i for i in looks[0][2] if i != person]
@@ -134,14 +139,79 @@ def _return(rng: np.random.Generator, moments: int, limit: int) -> Clip:
     return _walk(rng, moments, limit, hide=False)
 
 
+def _outlines(scene: Scene) -> np.ndarray:
+    """Where everyone stands in a picture 16 wide, and how tall they are there: (N, 2)."""
+    camera = scene.camera()
+    outlines = []
+    for person in scene.people:
+        head, depth = camera.project(np.array([*person.position, 1.8]), 16, 9)
+        feet, _ = camera.project(np.array([*person.position, 0.0]), 16, 9)
+        outlines.append((head[0], feet[1] - head[1] if depth > 0 else 0.0))
+    return np.array(outlines)
+
+
+def meetings(outlines: np.ndarray, longest: int = 36) -> list[tuple[int, int, int, int]]:
+    """Who meets whom: (person, other, last frame apart before, first frame apart after).
+
+    ``outlines`` (T, N, 2) are places across and heights. Two people touch from a tenth of the taller's
+    height on and are apart from four tenths on; ``longest`` is the most frames that may lie in between.
+
+    >>> passing = np.array([[[x, 1.0], [0.0, 1.0]] for x in (-0.6, -0.3, 0.0, 0.3, 0.6)])
+    >>> meetings(passing)
+    [(0, 1, 0, 4)]
+    """
+    found = []
+    for one, other in itertools.combinations(range(outlines.shape[1]), 2):
+        tall = np.maximum(outlines[:, one, 1], outlines[:, other, 1]).clip(min=1e-6)
+        gap = np.abs(outlines[:, one, 0] - outlines[:, other, 0]) / tall
+        edges = np.flatnonzero(gap >= 0.4).tolist()
+        for before, after in itertools.pairwise(edges):
+            if 2 <= after - before <= longest and gap[before:after].min() < 0.1:
+                found.append((one, other, before, after))
+    return found
+
+
+def _cross(rng: np.random.Generator, moments: int, limit: int) -> Clip:
+    """Two people meet and part; evenly spaced moments from before it to after it."""
+    for _ in range(4):
+        level = str(rng.choice(list(LEVEL_MIX), p=list(LEVEL_MIX.values())))
+        seed = TRAINING_SEEDS + int(rng.integers(1 << 40))
+        scene = Scene(level, seed)
+        outlines = []
+        for _ in range(110):
+            outlines.append(_outlines(scene))
+            scene.step()
+        outlines = np.array(outlines)
+        stories = [
+            (one, other, before, after)
+            for one, other, before, after in meetings(outlines)
+            if before >= 3 and after < 106 and (np.abs(outlines[before, [one, other], 0] - 8) < 7.5).all()
+        ]
+        if not stories:
+            continue
+        one, other, before, after = stories[rng.integers(len(stories))]
+        times = (
+            np.linspace(before - rng.uniform(0, 3), after + rng.uniform(0, 3), moments).round().astype(int)
+        )
+        if len(set(times.tolist())) < moments:
+            continue  # too short a meeting for as many moments
+        scene, looks = _looks_at(level, seed, times.tolist(), bool(rng.random() < 0.5))
+        pair = [scene.people[i].object_id for i in (one, other)]
+        if set(pair) <= set(looks[0][2]):
+            return assemble(looks, list(range(moments)), _choose(rng, looks[0][2], limit, pair))
+    return _walk(rng, moments, limit, hide=True)
+
+
 def random_clip(rng: np.random.Generator, moments: int = 6, limit: int = 6) -> Clip:
     """A training clip of ``moments`` moments with at most ``limit`` people, of a random kind."""
     while True:
         kind = rng.random()
-        if kind < 0.3 and moments > 4:
+        if kind < 0.25 and moments > 4:
             clip = _return(rng, moments, limit)
+        elif kind < 0.65:
+            clip = _cross(rng, moments, limit)
         else:
-            clip = _walk(rng, moments, limit, hide=kind < 0.5)
+            clip = _walk(rng, moments, limit, hide=kind < 0.75)
         if clip.masks.shape[1]:
             return clip
 

@@ -17,7 +17,7 @@ from torch import nn
 from transformers import Sam3VideoModel
 
 from minicourt.clips import Clip
-from minicourt.detector import enlarge, mask_losses, mask_overlap, normalise
+from minicourt.detector import crowd_mean, crowding, enlarge, mask_losses, mask_overlap, normalise
 from minicourt.tiny import GRID, IMAGE, MASK_GRID, TARGET_GRID
 
 __all__ = [
@@ -31,6 +31,8 @@ __all__ = [
     "remember",
     "spoil",
 ]
+
+_CONFIRMED = 0.7  # how often a conditioning frame is remembered as it was, at least
 
 
 @dataclass(slots=True)
@@ -220,14 +222,16 @@ def follow_clip(
 
     People are started by ``start``: "mask", "points" or "box" (drawn by lot when None).
     With chance ``taught`` a frame is remembered as it was rather than as it was found. Frames become
-    conditioning frames at random, as detections that confirm a track make them.
+    conditioning frames at random, as detections that confirm a track make them: those are mostly remembered
+    as they were, since the detection's mask is (never with ``taught`` 0). As many of them are looked at as a
+    fast or an exact tracker looks at.
     """
     tracker = model.tracker_model
     device = clip.images.device
     features = look(model, clip.images)
     shares = F.avg_pool2d(clip.masks, TARGET_GRID // MASK_GRID)
     moments, count = clip.there.shape
-    slots, closest = tracker.num_maskmem, tracker.config.max_cond_frame_num
+    slots, closest = tracker.num_maskmem, int(rng.integers(tracker.config.max_cond_frame_num)) + 1
     reach = tracker.config.max_object_pointers_in_encoder
     confirmed = float(rng.choice([0.0, 0.5, 0.95]))
     every_pointer = bool(rng.random() < 0.5)
@@ -278,16 +282,17 @@ def follow_clip(
         if said.any():
             parts["score"].append(F.binary_cross_entropy_with_logits(score[said], seen[said].float()))
         if seen.any():
-            cross, dice, extent = mask_losses(enlarge(mask[seen]), clip.masks[t][seen])
+            losses = mask_losses(enlarge(mask[seen]), clip.masks[t][seen])
+            crowd = crowding(clip.masks[t])[seen]
             overlap = mask_overlap(mask[seen] > 0, shares[t][seen] > 0.5)
-            parts.setdefault("cross", []).append(cross.mean())
-            parts.setdefault("dice", []).append(dice.mean())
-            parts.setdefault("extent", []).append(extent.mean())
+            for name, part in zip(("cross", "dice", "extent"), losses, strict=True):
+                parts.setdefault(name, []).append(crowd_mean(part, crowd))
             parts["quality"].append((quality[seen] - overlap).abs().mean())
             parts.setdefault("iou", []).append(overlap.mean())
         if away.any():
             parts.setdefault("absent_right", []).append((score[away] < 0).float().mean().detach())
-        as_it_was = rng.random() < taught
+        confirms = rng.random() < confirmed
+        as_it_was = rng.random() < (max(taught, _CONFIRMED) if taught and confirms else taught)
         present = seen if as_it_was else score > 0
         shape = spoil(shares[t], rng).to(device).float() * 20 - 10 if as_it_was else mask.detach()
         shape = torch.where(present[:, None, None], shape, torch.full_like(shape, -1024.0))
@@ -295,12 +300,12 @@ def follow_clip(
         pointer = torch.where(present[:, None], pointer, tracker.no_object_pointer.to(pointer.dtype))
         memory = remember(tracker, features[t], shape[:, None], present), pointer
         found.append(torch.where((score > 0)[:, None, None], mask.detach(), torch.full_like(mask, -1024.0)))
-        if rng.random() < confirmed and bool(present.any()):
+        if confirms and bool(present.any()):
             conditioning[now] = memory
         else:
             passing[now] = memory
     means = {name: torch.stack(values).mean() for name, values in parts.items()}
     weights = {"start_cross": 0.5, "start_dice": 1.0, "start_extent": 1.0, "score": 1.0, "quality": 0.3}
-    weights |= {"cross": 1.0, "dice": 2.5, "extent": 3.0}
+    weights |= {"cross": 1.0, "dice": 2.5, "extent": 5.0}
     loss = sum(weights[name] * value for name, value in means.items() if name in weights)
     return loss, {name: value.item() for name, value in means.items()} | {"loss": loss.item()}, found

@@ -116,7 +116,7 @@ def config(**settings) -> Sam3VideoConfig:
         },
         "multimask_output_in_sam": False,
         "num_maskmem": 3,
-        "max_cond_frame_num": 3,
+        "max_cond_frame_num": 2,
         "max_object_pointers_in_encoder": 8,
         "memory_attention_hidden_size": HIDDEN,
         "memory_attention_num_layers": 2,

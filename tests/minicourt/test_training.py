@@ -19,6 +19,8 @@ from minicourt.clips import random_clip
 from minicourt.detector import (
     DetectorOutput,
     Helpers,
+    crowd_mean,
+    crowding,
     detect,
     detector_loss,
     dice_loss,
@@ -70,11 +72,30 @@ def test_a_stray_cell_ruins_the_extent_and_hardly_the_mask():
     assert extent_loss(stray, target) > 10 * dice_loss(stray, target)
 
 
+def test_a_row_is_reached_from_a_quarter_of_a_cell_on():
+    target = torch.zeros(1, 8, 8)
+    target[0, 2:5, 3:6], target[0, 5, 3:6] = 1, 0.25
+    reaching = torch.full((1, 8, 8), -50.0)
+    reaching[0, 2:6, 3:6] = 50.0
+    assert extent_loss(reaching, target).item() == pytest.approx(0.0)
+
+
 def test_mask_cross_entropy_is_per_object_and_what_is_left_out_costs_twice():
     target = torch.zeros(1, 4, 4)
     target[0, 0, 0] = 1
     cross, *_ = mask_losses(torch.zeros(1, 4, 4), target)
     assert cross.item() == pytest.approx((15 + 2) * math.log(2) / (1 + 32))
+
+
+def test_people_with_others_in_their_box_count_more():
+    masks = torch.zeros(3, 8, 8)
+    masks[0, :4, :4], masks[1, 2:6, 3:7], masks[2, 7, 7] = 1, 1, 1
+    masks[1, 2:4, 3] = 0  # the first one's, in front
+    crowd = crowding(masks)
+    assert crowd.tolist() == pytest.approx([0, 2 / 14, 0])
+    losses = torch.tensor([1.0, 8.0, 3.0])
+    weights = [1, 1 + 4 / 14, 1]
+    assert crowd_mean(losses, crowd).item() == pytest.approx((1 + 8 * weights[1] + 3) / sum(weights))
 
 
 def test_enlarging_keeps_a_flat_map_flat():
