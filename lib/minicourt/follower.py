@@ -27,11 +27,13 @@ __all__ = [
     "draw_clicks",
     "follow_clip",
     "look",
+    "presence_loss",
     "propagate",
     "remember",
     "spoil",
 ]
 
+_ABSENT = 3.0
 _CONFIRMED = 0.7  # how often a conditioning frame is remembered as it was, at least
 
 
@@ -161,6 +163,15 @@ def propagate(tracker: nn.Module, features: Features, memories: list, pointers: 
     return logits[:, 0], quality[:, 0], score, tracker.object_pointer_proj(out[:, 0])
 
 
+def presence_loss(scores: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy of object scores (N,) with who is ``seen``, bool (N,), as a mean in which the absent
+    count three times: they are few, and a track that does not notice goes on with somebody else.
+    """
+    weights = torch.where(seen, 1.0, _ABSENT)
+    costs = F.binary_cross_entropy_with_logits(scores, seen.float(), weights, reduction="sum")
+    return costs / weights.sum()
+
+
 def spoil(masks: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     """Binary masks (N, 4g, 4g) as a detector draws them, from covered shares: thick or thin, a cell off,
     or without feet or head."""
@@ -280,7 +291,7 @@ def follow_clip(
         seen, away = clip.there[t] == 1, clip.there[t] == 0
         said = seen | away
         if said.any():
-            parts["score"].append(F.binary_cross_entropy_with_logits(score[said], seen[said].float()))
+            parts["score"].append(presence_loss(score[said], seen[said]))
         if seen.any():
             losses = mask_losses(enlarge(mask[seen]), clip.masks[t][seen])
             crowd = crowding(clip.masks[t])[seen]

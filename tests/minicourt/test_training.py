@@ -34,7 +34,7 @@ from minicourt.detector import (
     read_prompts,
     whose_loss,
 )  # fmt: skip
-from minicourt.follower import draw_clicks, follow_clip, spoil
+from minicourt.follower import draw_clicks, follow_clip, presence_loss, spoil
 from minicourt.samples import _detector_batch, view
 from minicourt.scene import Scene
 from minicourt.tiny import GRID, IMAGE, MASK_GRID, TARGET_GRID, build, quieten, save, start_tracker_neck
@@ -96,6 +96,12 @@ def test_people_with_others_in_their_box_count_more():
     losses = torch.tensor([1.0, 8.0, 3.0])
     weights = [1, 1 + 4 / 14, 1]
     assert crowd_mean(losses, crowd).item() == pytest.approx((1 + 8 * weights[1] + 3) / sum(weights))
+
+
+def test_who_is_absent_counts_three_times():
+    scores, seen = torch.tensor([2.0, -1.0, 0.5]), torch.tensor([True, True, False])
+    costs = [math.log1p(math.exp(-2)), math.log1p(math.exp(1)), 3 * math.log1p(math.exp(0.5))]
+    assert presence_loss(scores, seen).item() == pytest.approx(sum(costs) / 5)
 
 
 def test_enlarging_keeps_a_flat_map_flat():
