@@ -536,7 +536,7 @@ def _drawn_loss(output, batch, one, many, prompts, layers) -> tuple[torch.Tensor
     semantic = []
     for i, row in enumerate(output.drawn.tolist()):
         everybody, wanted = batch.masks[row // prompts], batch.wanted[row]
-        masks = everybody[wanted]
+        masks, crowd = everybody[wanted], crowding(everybody)[wanted]
         semantic.append(
             masks.sum(0).clamp(max=1)
             if len(masks)
@@ -548,7 +548,7 @@ def _drawn_loss(output, batch, one, many, prompts, layers) -> tuple[torch.Tensor
                 said.append(output.masks[i, torch.from_numpy(match.query[here])])
                 people = torch.from_numpy(match.person[here] - starts[row])
                 wanted_masks.append(masks[people])
-                crowds.append(crowding(everybody)[wanted][people])
+                crowds.append(crowd[people])
                 first.append(torch.full((int(here.sum()),), match is one))
     semantic = torch.stack(semantic)[:, None]
     everyone = enlarge(output.semantic)
