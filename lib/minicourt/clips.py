@@ -171,8 +171,31 @@ def meetings(outlines: np.ndarray, longest: int = 36) -> list[tuple[int, int, in
     return found
 
 
+def moments_of(
+    rng: np.random.Generator, before: int, after: int, moments: int
+) -> tuple[list[int], list[int]] | None:
+    """When to look at a meeting that lasts from frame ``before`` to ``after``, and under which numbers.
+
+    In one of three ways: all of it in even steps; some of it frame by frame, as a tracker lives through it;
+    or once before it and then where they part, which is where a track is found again or lost. None where
+    the meeting is too short for as many ``moments``.
+    """
+    how = rng.random()
+    numbers = list(range(moments))
+    if how < 0.4:
+        times = np.linspace(before - rng.uniform(0, 3), after + rng.uniform(0, 3), moments).round()
+    elif how < 0.7:
+        times = rng.integers(before - 1, max(before, after - moments + 2)) + np.arange(moments)
+    else:
+        late = after + rng.integers(0, 4) - rng.integers(1, 4) * np.arange(moments - 1)[::-1]
+        times = np.array([before - rng.integers(0, 3), *late])
+        numbers = [0, *(int(times[1] - times[0]) + k for k in range(moments - 1))]
+    times = times.astype(int).tolist()
+    return (times, numbers) if all(np.diff(times) > 0) else None
+
+
 def _cross(rng: np.random.Generator, moments: int, limit: int) -> Clip:
-    """Two people meet and part; evenly spaced moments from before it to after it."""
+    """Two people meet and part; moments as :func:`moments_of` has them."""
     for _ in range(4):
         level = str(rng.choice(list(LEVEL_MIX), p=list(LEVEL_MIX.values())))
         seed = TRAINING_SEEDS + int(rng.integers(1 << 40))
@@ -185,20 +208,19 @@ def _cross(rng: np.random.Generator, moments: int, limit: int) -> Clip:
         stories = [
             (one, other, before, after)
             for one, other, before, after in meetings(outlines)
-            if before >= 3 and after < 106 and (np.abs(outlines[before, [one, other], 0] - 8) < 7.5).all()
+            if before >= 3 and after < 102 and (np.abs(outlines[before, [one, other], 0] - 8) < 7.5).all()
         ]
         if not stories:
             continue
         one, other, before, after = stories[rng.integers(len(stories))]
-        times = (
-            np.linspace(before - rng.uniform(0, 3), after + rng.uniform(0, 3), moments).round().astype(int)
-        )
-        if len(set(times.tolist())) < moments:
-            continue  # too short a meeting for as many moments
-        scene, looks = _looks_at(level, seed, times.tolist(), bool(rng.random() < 0.5))
+        looked = moments_of(rng, before, after, moments)
+        if looked is None:
+            continue
+        times, numbers = looked
+        scene, looks = _looks_at(level, seed, times, bool(rng.random() < 0.5))
         pair = [scene.people[i].object_id for i in (one, other)]
         if set(pair) <= set(looks[0][2]):
-            return assemble(looks, list(range(moments)), _choose(rng, looks[0][2], limit, pair))
+            return assemble(looks, numbers, _choose(rng, looks[0][2], limit, pair))
     return _walk(rng, moments, limit, hide=True)
 
 
@@ -208,10 +230,10 @@ def random_clip(rng: np.random.Generator, moments: int = 6, limit: int = 6) -> C
         kind = rng.random()
         if kind < 0.25 and moments > 4:
             clip = _return(rng, moments, limit)
-        elif kind < 0.65:
+        elif kind < 0.75:
             clip = _cross(rng, moments, limit)
         else:
-            clip = _walk(rng, moments, limit, hide=kind < 0.75)
+            clip = _walk(rng, moments, limit, hide=kind < 0.8)
         if clip.masks.shape[1]:
             return clip
 

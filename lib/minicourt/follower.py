@@ -33,7 +33,7 @@ __all__ = [
     "spoil",
 ]
 
-_ABSENT = 3.0
+_ABSENT = 1.5
 _CONFIRMED = 0.7  # how often a conditioning frame is remembered as it was, at least
 
 
@@ -165,7 +165,7 @@ def propagate(tracker: nn.Module, features: Features, memories: list, pointers: 
 
 def presence_loss(scores: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
     """Cross-entropy of object scores (N,) with who is ``seen``, bool (N,), as a mean in which the absent
-    count three times: they are few, and a track that does not notice goes on with somebody else.
+    count half as much again: they are few, and a track that does not notice goes on with somebody else.
     """
     weights = torch.where(seen, 1.0, _ABSENT)
     costs = F.binary_cross_entropy_with_logits(scores, seen.float(), weights, reduction="sum")
