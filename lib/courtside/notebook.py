@@ -46,6 +46,9 @@ def run(source: Path, path: Path, parameters: Mapping[str, Any]) -> None:
                 raise
             papermill.execute_notebook(str(source), str(part), dict(parameters), **options)
     except papermill.PapermillExecutionError as error:
+        if error.ename == "KeyboardInterrupt":  # the kernel may tell of Ctrl-C before it stops this process
+            part.unlink(missing_ok=True)
+            raise KeyboardInterrupt from error
         os.replace(part, failed)
         said = f"{error.ename}: {error.evalue}".strip().splitlines()[0]
         raise RunError(

@@ -81,5 +81,12 @@ def test_ctrl_c_stops_a_notebook(tmp_path, out, wait_for):
     assert _names(out) == []
 
 
+def test_an_interrupted_kernel_is_no_failed_notebook(tmp_path, out):
+    source = _write(tmp_path / "a.ipynb", "import os, signal; os.kill(os.getpid(), signal.SIGINT)")
+    with pytest.raises(KeyboardInterrupt):
+        notebook.run(source, out, {})
+    assert _names(out) == []
+
+
 def test_the_notebook_of_the_report_is_in_the_checkout(repository):
     assert notebook.find() == repository / "notebooks" / "02-track-video.ipynb"
