@@ -47,7 +47,6 @@ def run(source: Path, path: Path, parameters: Mapping[str, Any]) -> None:
             papermill.execute_notebook(str(source), str(part), dict(parameters), **options)
     except papermill.PapermillExecutionError as error:
         if error.ename == "KeyboardInterrupt":  # the kernel may tell of Ctrl-C before it stops this process
-            part.unlink(missing_ok=True)
             raise KeyboardInterrupt from error
         os.replace(part, failed)
         said = f"{error.ename}: {error.evalue}".strip().splitlines()[0]
@@ -55,12 +54,11 @@ def run(source: Path, path: Path, parameters: Mapping[str, Any]) -> None:
             f"the report's notebook failed at In [{error.exec_count}] ({said}): see {failed}"
         ) from error
     except nbclient.exceptions.DeadKernelError as error:
-        part.unlink(missing_ok=True)
         raise RunError(
             "the kernel of the report's notebook died, perhaps for lack of memory: try again"
         ) from error
-    except BaseException:
+    else:
+        os.replace(part, path)
+        failed.unlink(missing_ok=True)
+    finally:
         part.unlink(missing_ok=True)
-        raise
-    os.replace(part, path)
-    failed.unlink(missing_ok=True)

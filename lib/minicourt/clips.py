@@ -2,8 +2,9 @@
 
 Four kinds: ``walk`` shows moments close together; ``hide`` takes larger steps through a crowd, so that
 people vanish behind others; ``cross`` takes two people who are apart, meet in the picture and part again,
-which is where tracks change the person; ``return`` follows someone out of the picture and back, with the
-moments that the tracker's memory would hold when the person comes back.
+which is where tracks change the person, and looks at all of that or at a part of it; ``return`` follows
+someone out of the picture and back, with the moments that the tracker's memory would hold when the person
+comes back.
 """
 
 from __future__ import annotations
