@@ -643,3 +643,5 @@ def test_of_two_masks_the_surer_keeps_the_pixels_they_share():
     kept, masks = full_size(shown, 2, 2)
     assert kept == [0, 1, 2]
     assert masks.astype(int).tolist() == [[[1, 0], [1, 0]], [[0, 1], [0, 1]], [[1, 1], [1, 1]]]
+    equal = FrameMasks(0, (1, 2), (0, 0), (0.5,) * 2, (0.9, 0.9), (right, shared))
+    assert full_size(equal, 2, 2)[1].astype(int).tolist() == [[[1, 1], [1, 1]], [[0, 0], [0, 0]]]
