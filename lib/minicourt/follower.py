@@ -27,6 +27,8 @@ __all__ = [
     "draw_clicks",
     "follow_clip",
     "look",
+    "mistake",
+    "owner_loss",
     "presence_loss",
     "propagate",
     "remember",
@@ -35,6 +37,7 @@ __all__ = [
 
 _ABSENT = 1.5
 _CONFIRMED = 0.7  # how often a conditioning frame is remembered as it was, at least
+_MISTAKEN = 0.1  # how often the mask of somebody near is remembered then
 
 
 @dataclass(slots=True)
@@ -172,6 +175,34 @@ def presence_loss(scores: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
     return costs / weights.sum()
 
 
+def owner_loss(logits: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
+    """Whose each pixel is: cross-entropy over N people of mask logits (N, S, S) where one of covered
+    ``shares`` (N, S, S) has more than half of the pixel, as a mean over these pixels.
+
+    Followed one by one, two tracks may claim the same person; here each must leave others to others, also
+    somebody who is hidden.
+    """
+    inside = shares.amax(0) > 0.5
+    if len(logits) < 2 or not inside.any():
+        return logits.sum() * 0
+    claims = logits[:, inside].clamp(-20, 20).T
+    return F.cross_entropy(claims, shares.argmax(0)[inside])
+
+
+def mistake(shapes: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    """Binary masks (N, 4g, 4g) in which some who touch somebody else have that one's mask, as when a
+    detection is taken for the wrong track."""
+    rows, columns = shapes.amax(2), shapes.amax(1)
+    touches = (rows @ rows.T > 0) & (columns @ columns.T > 2)
+    touches.fill_diagonal_(False)
+    taken = shapes.clone()
+    for one in touches.any(1).nonzero()[:, 0].tolist():
+        if rng.random() < _MISTAKEN:
+            others = touches[one].nonzero()[:, 0].tolist()
+            taken[one] = shapes[others[rng.integers(len(others))]]
+    return taken
+
+
 def spoil(masks: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     """Binary masks (N, 4g, 4g) as a detector draws them, from covered shares: thick or thin, a cell off,
     or without feet or head."""
@@ -234,8 +265,8 @@ def follow_clip(
     People are started by ``start``: "mask", "points" or "box" (drawn by lot when None).
     With chance ``taught`` a frame is remembered as it was rather than as it was found. Frames become
     conditioning frames at random, as detections that confirm a track make them: those are mostly remembered
-    as they were, since the detection's mask is (never with ``taught`` 0). As many of them are looked at as a
-    fast or an exact tracker looks at.
+    as they were, since the detection's mask is (never with ``taught`` 0), and sometimes with a
+    :func:`mistake`. As many of them are looked at as a fast or an exact tracker looks at.
     """
     tracker = model.tracker_model
     device = clip.images.device
@@ -300,12 +331,17 @@ def follow_clip(
                 parts.setdefault(name, []).append(crowd_mean(part, crowd))
             parts["quality"].append((quality[seen] - overlap).abs().mean())
             parts.setdefault("iou", []).append(overlap.mean())
+        parts.setdefault("owner", []).append(owner_loss(enlarge(mask), clip.masks[t]))
         if away.any():
             parts.setdefault("absent_right", []).append((score[away] < 0).float().mean().detach())
         confirms = rng.random() < confirmed
         as_it_was = rng.random() < (max(taught, _CONFIRMED) if taught and confirms else taught)
         present = seen if as_it_was else score > 0
-        shape = spoil(shares[t], rng).to(device).float() * 20 - 10 if as_it_was else mask.detach()
+        if as_it_was:
+            shape = spoil(shares[t], rng).to(device).float()
+            shape = (mistake(shape, rng) if confirms else shape) * 20 - 10
+        else:
+            shape = mask.detach()
         shape = torch.where(present[:, None, None], shape, torch.full_like(shape, -1024.0))
         present = present & (shape > 0).flatten(1).any(1)
         pointer = torch.where(present[:, None], pointer, tracker.no_object_pointer.to(pointer.dtype))
@@ -317,6 +353,6 @@ def follow_clip(
             passing[now] = memory
     means = {name: torch.stack(values).mean() for name, values in parts.items()}
     weights = {"start_cross": 0.5, "start_dice": 1.0, "start_extent": 1.0, "score": 1.0, "quality": 0.3}
-    weights |= {"cross": 1.0, "dice": 2.5, "extent": 5.0}
+    weights |= {"cross": 1.0, "dice": 2.5, "extent": 5.0, "owner": 2.0}
     loss = sum(weights[name] * value for name, value in means.items() if name in weights)
     return loss, {name: value.item() for name, value in means.items()} | {"loss": loss.item()}, found

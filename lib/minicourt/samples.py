@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 TRAINING_SEEDS = 1_000_000
-LEVEL_MIX = {"easy": 0.12, "game": 0.32, "crowd": 0.26, "reentry": 0.1, "lookalike": 0.2}
+LEVEL_MIX = {"easy": 0.12, "game": 0.16, "crowd": 0.34, "reentry": 0.1, "lookalike": 0.28}
 RENDER_SIZE = (640, 360)
 REFEREE_COLOR = len(JERSEY_NAMES)
 _FRAMES_PER_SCENE = 4

@@ -116,7 +116,7 @@ def config(**settings) -> Sam3VideoConfig:
         },
         "multimask_output_in_sam": False,
         "num_maskmem": 3,
-        "max_cond_frame_num": 2,
+        "max_cond_frame_num": 4,
         "max_object_pointers_in_encoder": 8,
         "memory_attention_hidden_size": HIDDEN,
         "memory_attention_num_layers": 2,
@@ -134,15 +134,20 @@ def config(**settings) -> Sam3VideoConfig:
     association = {
         "fill_hole_area": 2,
         "score_threshold_detection": 0.5,
-        "new_det_thresh": 0.7,
+        "new_det_thresh": 0.85,
         "det_nms_thresh": 0.4,
         "assoc_iou_thresh": 0.1,
         "trk_assoc_iou_thresh": 0.3,
         "high_conf_thresh": 0.4,
         "high_iou_thresh": 0.4,
-        "recondition_every_nth_frame": 1,
+        # Every third frame, four of them remembered: memory then reaches back to before two people met.
+        "recondition_every_nth_frame": 3,
         # Remembered masks are corrected by detected ones: the tracker's own come loose sooner.
         "recondition_on_trk_masks": False,
+        # A track that no detection fits is not shown: mostly it went on with somebody else's back.
+        "suppress_unmatched_only_within_hotstart": False,
+        "init_trk_keep_alive": 1,
+        "max_trk_keep_alive": 1,
     }
     return Sam3VideoConfig(
         detector_config=detector,

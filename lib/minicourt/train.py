@@ -60,8 +60,8 @@ class Stage:
 
 STAGES = {
     "see": Stage("see", 1400, 16, 2, 1e-3, 40, stride=8.0, floor=0.1, clip=1.0),
-    "detect": Stage("detect", 5000, 8, 3, 8e-4, 50, stride=4.0),
-    "follow": Stage("follow", 2400, 2, 0, 6e-4, 50, stride=4.0, clip=2.0),
+    "detect": Stage("detect", 12000, 8, 3, 8e-4, 50, stride=4.0),
+    "follow": Stage("follow", 8000, 2, 0, 6e-4, 50, stride=4.0, clip=2.0),
 }
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from courtside.masks import decode_rle
+from courtside.scoring.frames import box_iou
 from courtside.video import Video
 from minicourt.__main__ import main
 from minicourt.palette import JERSEY_NAMES, JERSEYS, luminance, shade_names
@@ -70,6 +71,34 @@ def test_levels_hold_the_people_they_promise(level, players, referees):
         kinds = [person.kind for person in Scene(level, seed).people]
         assert players[0] <= kinds.count("player") <= players[1]
         assert referees[0] <= kinds.count("referee") <= referees[1]
+
+
+def _crowded(level: str) -> float:
+    """The share of players in the picture whose whole bodies' boxes overlap somebody's by an IoU over 0.3."""
+    highest = []
+    for seed in range(24):
+        scene = Scene(level, seed)
+        for frame in range(81):
+            if frame % 20 == 0:
+                camera, boxes = scene.camera(), []
+                for person in scene.people:
+                    head, _ = camera.project(np.array([*person.position, person.looks.stature_m]), 16, 9)
+                    feet, _ = camera.project(np.array([*person.position, 0.0]), 16, 9)
+                    middle, half = (head[0] + feet[0]) / 2, 0.24 * (feet[1] - head[1])
+                    if person.kind == "player" and -half < middle < 16 + half:
+                        boxes.append([middle - half, head[1], middle + half, feet[1]])
+                overlaps = box_iou(np.array(boxes), np.array(boxes))
+                np.fill_diagonal(overlaps, 0)
+                highest += overlaps.max(axis=1).tolist()
+            scene.step()
+    return float(np.mean(np.array(highest) > 0.3))
+
+
+def test_a_game_is_less_crowded_than_a_crowd_and_more_than_a_broadcast_game():
+    broadcast = 0.20  # measured on the boxes of a labelled clip of a professional game
+    easy, game, crowd = (_crowded(level) for level in ("easy", "game", "crowd"))
+    assert easy < game
+    assert 1.5 * broadcast < game < 0.75 * crowd
 
 
 def test_players_leave_and_come_back_in_reentry_only():

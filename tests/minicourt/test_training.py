@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torchvision.ops import box_convert, generalized_box_iou
 from transformers import Sam3VideoModel, Sam3VideoProcessor
 
+from minicourt import follower
 from minicourt.clips import random_clip
 from minicourt.detector import (
     DetectorOutput,
@@ -34,7 +35,7 @@ from minicourt.detector import (
     read_prompts,
     whose_loss,
 )  # fmt: skip
-from minicourt.follower import draw_clicks, follow_clip, presence_loss, spoil
+from minicourt.follower import draw_clicks, follow_clip, mistake, owner_loss, presence_loss, spoil
 from minicourt.samples import _detector_batch, view
 from minicourt.scene import Scene
 from minicourt.tiny import GRID, IMAGE, MASK_GRID, TARGET_GRID, build, quieten, save, start_tracker_neck
@@ -102,6 +103,24 @@ def test_who_is_absent_counts_half_as_much_again():
     scores, seen = torch.tensor([2.0, -1.0, 0.5]), torch.tensor([True, True, False])
     costs = [math.log1p(math.exp(-2)), math.log1p(math.exp(1)), 1.5 * math.log1p(math.exp(0.5))]
     assert presence_loss(scores, seen).item() == pytest.approx(sum(costs) / 3.5)
+
+
+def test_each_pixel_belongs_to_one_of_those_followed():
+    shares = torch.tensor([[[0.9, 0.1, 0.0]], [[0.1, 0.4, 0.0]]])  # nobody has half of the second
+    logits = torch.tensor([[[2.0, 7.0, -3.0]], [[1.0, 9.0, 4.0]]])
+    assert owner_loss(logits, shares).item() == pytest.approx(math.log1p(math.exp(1 - 2)))
+    assert owner_loss(logits[:1], shares[:1]).item() == 0
+    assert owner_loss(logits, shares * 0.5).item() == 0
+
+
+def test_a_mistaken_memory_is_of_somebody_who_touches(monkeypatch):
+    shapes = torch.zeros(3, 12, 12)
+    shapes[0, :8, :6], shapes[1, 2:10, 2:9], shapes[2, 10:, 10:] = 1, 1, 1
+    monkeypatch.setattr(follower, "_MISTAKEN", 1.0)
+    taken = mistake(shapes, np.random.default_rng(0))
+    assert torch.equal(taken, shapes[[1, 0, 2]])
+    monkeypatch.setattr(follower, "_MISTAKEN", 0.0)
+    assert torch.equal(mistake(shapes, np.random.default_rng(0)), shapes)
 
 
 def test_enlarging_keeps_a_flat_map_flat():
