@@ -319,19 +319,20 @@ def follow_clip(
         ]
         pointers += [(back, passing[now - back][1]) for back in range(1, reach) if now - back in passing]
         mask, quality, score, pointer = propagate(tracker, features[t], memories, pointers)
+        large = enlarge(mask)
         seen, away = clip.there[t] == 1, clip.there[t] == 0
         said = seen | away
         if said.any():
             parts["score"].append(presence_loss(score[said], seen[said]))
         if seen.any():
-            losses = mask_losses(enlarge(mask[seen]), clip.masks[t][seen])
+            losses = mask_losses(large[seen], clip.masks[t][seen])
             crowd = crowding(clip.masks[t])[seen]
             overlap = mask_overlap(mask[seen] > 0, shares[t][seen] > 0.5)
             for name, part in zip(("cross", "dice", "extent"), losses, strict=True):
                 parts.setdefault(name, []).append(crowd_mean(part, crowd))
             parts["quality"].append((quality[seen] - overlap).abs().mean())
             parts.setdefault("iou", []).append(overlap.mean())
-        parts.setdefault("owner", []).append(owner_loss(enlarge(mask), clip.masks[t]))
+        parts.setdefault("owner", []).append(owner_loss(large, clip.masks[t]))
         if away.any():
             parts.setdefault("absent_right", []).append((score[away] < 0).float().mean().detach())
         confirms = rng.random() < confirmed
