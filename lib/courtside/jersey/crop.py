@@ -144,12 +144,12 @@ def blur_others(torso: np.ndarray, own: np.ndarray) -> np.ndarray:
     """A torso of which only what is ``own``, uint8 (SIDE_PX, SIDE_PX) from 0 to 255, stays sharp."""
     if own.min() == 255:
         return torso
-    share = cv2.GaussianBlur(own, (0, 0), _FEATHER_PX)[..., None] / 255
+    share = cv2.GaussianBlur(own, (0, 0), _FEATHER_PX) * np.float32(1 / 255)
     # A wide blur of few pixels costs a tenth of that of many.
     small = cv2.resize(torso, None, fx=1 / _COARSE_PX, fy=1 / _COARSE_PX, interpolation=cv2.INTER_AREA)
     small = cv2.GaussianBlur(small, (0, 0), _BLUR_PX / _COARSE_PX)
     blurred = cv2.resize(small, torso.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-    return (share * torso + (1 - share) * blurred + 0.5).astype(np.uint8)
+    return cv2.blendLinear(torso, blurred, share, 1 - share)
 
 
 def _without(

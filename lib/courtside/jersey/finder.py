@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -17,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 __all__ = [
     "ANSWERS",
@@ -162,7 +164,13 @@ def _middle(chances: np.ndarray, row: int, column: int) -> tuple[float, float]:
 def _network() -> NumberNet:
     network = NumberNet()
     network.load_state_dict({name: value.float() for name, value in load_file(WEIGHTS).items()})
-    return network.eval().to(memory_format=torch.channels_last)
+    network.eval()
+    # A trained normalization is a scale and a shift, which a convolution can take up.
+    for block in [each for each in network.modules() if isinstance(each, nn.Sequential)]:
+        for place, (one, other) in enumerate(pairwise(block)):
+            if isinstance(other, nn.BatchNorm2d):
+                block[place], block[place + 1] = fuse_conv_bn_eval(one, other), nn.Identity()
+    return network.to(memory_format=torch.channels_last)
 
 
 def find_numbers(images: Sequence[np.ndarray]) -> list[list[Place]]:
