@@ -196,27 +196,31 @@ def _read_apart(
         for place, torso in enumerate(chosen)
         if certain.first_frame <= torso.frame <= certain.last_frame and overlaps[torso.frame] < CROSSING
     ]
+    frames = np.array([chosen[place].frame for place in apart], int)
     times = [chosen[place].time_s for place in apart]
-    found = change([readings[place] for place in apart], reader.noise, times)
+    crossed = overlaps.index[overlaps >= CROSSING].to_numpy()
+    # How many crossings came before each reading: more before the next one, and it may be of another person.
+    places = np.flatnonzero(np.diff(np.searchsorted(crossed, frames)))
+    found = change([readings[place] for place in apart], reader.noise, times, places)
     if found is not None and found.log_odds >= _SURE_OF_CHANGE:
-        before, after = (chosen[apart[found.last + i]].frame for i in (0, 1))
-        crossing = overlaps[(overlaps.index > before) & (overlaps.index < after) & (overlaps >= CROSSING)]
-        if len(crossing):
-            cut = int(crossing.idxmax())
-            known = {torso.frame: reading for torso, reading in zip(chosen, readings, strict=True)}
-            early = (
-                tracklet._replace(last_frame=cut - 1),
-                certain._replace(last_frame=int(crossing.index[0]) - 1),
-                [torso for torso in torsos if torso.frame < cut],
-            )
-            late = (
-                tracklet._replace(first_frame=cut),
-                certain._replace(first_frame=int(crossing.index[-1]) + 1),
-                [torso for torso in torsos if torso.frame >= cut],
-            )
-            for part in (early, late):
-                yield from _read_apart(reader, *part, overlaps, known)
-            return
+        before, after = frames[found.last : found.last + 2]
+        crossing = overlaps.loc[before + 1 : after - 1]
+        crossing = crossing[crossing >= CROSSING]
+        cut = int(crossing.idxmax())
+        known = {torso.frame: reading for torso, reading in zip(chosen, readings, strict=True)}
+        early = (
+            tracklet._replace(last_frame=cut - 1),
+            certain._replace(last_frame=int(crossing.index[0]) - 1),
+            [torso for torso in torsos if torso.frame < cut],
+        )
+        late = (
+            tracklet._replace(first_frame=cut),
+            certain._replace(first_frame=int(crossing.index[-1]) + 1),
+            [torso for torso in torsos if torso.frame >= cut],
+        )
+        for part in (early, late):
+            yield from _read_apart(reader, *part, overlaps, known)
+        return
     yield _Part(tracklet, certain, chosen, readings, _colors(torsos))
 
 

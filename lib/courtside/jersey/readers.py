@@ -29,7 +29,9 @@ _SMOLVLM_KINDS = ("smolvlm", "idefics3")
 SMOLVLM = "HuggingFaceTB/SmolVLM2-500M-Video-Instruct"
 
 # What is read around a place too, at each side and above and below, in heights of the place.
-_MARGINS = ((0.1, 0.1), (0.1, 0.0), (0.2, 0.1))
+_MARGINS = ((0.05, 0.05), (0.1, 0.1), (0.1, 0.0))
+_TIGHT = (0.0, 0.0)
+_WINDOWS = (*_MARGINS, _TIGHT)
 _LEAST_CHANCE = 0.1  # of a place that is read at all: less could say next to nothing
 _WINDOW_PX = (64, 48)  # width, height
 _BATCH = 64
@@ -106,7 +108,7 @@ def make_reader(name: str, *, model: str | Path | None = None, device: str = "au
     as in :func:`courtside.device.choose_device`. Raises :class:`SettingError` for an unknown name.
 
     >>> make_reader("rapidocr").settings["windows"]
-    3
+    4
     """
     if name == "rapidocr":
         return RapidOcr()
@@ -140,7 +142,8 @@ class RapidOcr:
     (:func:`courtside.jersey.finder.find_numbers`). The reading of a torso is the chance of a number
     there times the mean over the windows of the probability of each string of at most two digits, summed
     over all of its alignments (CTC's forward algorithm); a second place counts where the first is none.
-    Other strings are left to abstention.
+    Other strings are left to abstention. A last window, without any room around the place, tells a "1"
+    from a stripe of the jersey beside the number.
     """
 
     name = "rapidocr"
@@ -155,7 +158,7 @@ class RapidOcr:
 
     @property
     def settings(self) -> dict[str, Any]:
-        return {"reader": self.name, "windows": len(_MARGINS)}
+        return {"reader": self.name, "windows": len(_WINDOWS)}
 
     def read(self, images: Sequence[np.ndarray]) -> list[Reading]:
         """See :meth:`Reader.read`."""
@@ -168,13 +171,14 @@ class RapidOcr:
             for place, chance in _first_of(places)
             if chance >= _LEAST_CHANCE
         ]
-        cuts = [_window(images[crop], place, *margins) for crop, place, _ in wanted for margins in _MARGINS]
+        cuts = [_window(images[crop], place, *margins) for crop, place, _ in wanted for margins in _WINDOWS]
         read = [
             ctc_digits(self._symbols(np.stack(cuts[first : first + _BATCH])))
             for first in range(0, len(cuts), _BATCH)
         ]
         digits = np.concatenate([np.zeros((0, 11, 11)), *read])
-        digits = digits.reshape(-1, len(_MARGINS), 11, 11).mean(axis=1)
+        digits = digits.reshape(-1, len(_WINDOWS), 11, 11)
+        digits = _without_stripes(digits[:, :-1].mean(axis=1), digits[:, -1])
         readings = np.zeros((len(images), 11, 11))
         for (crop, _, chance), said in zip(wanted, digits, strict=True):
             readings[crop] += chance * said
@@ -264,6 +268,22 @@ def _noise(one: np.ndarray, two: float) -> np.ndarray:
     noise[:10, END] = one
     noise[:10, :10] = two * (0.5 * np.outer(share, share) + 0.5 / 100)
     return noise
+
+
+def _without_stripes(digits: np.ndarray, tight: np.ndarray) -> np.ndarray:
+    """Readings (n, 11, 11) in which a "1" beside a digit counts only if it stands within the place itself.
+
+    A stripe of the jersey or an arm beside a number reads as a "1". What of "12" or "21" is "2" alone to the
+    ``tight`` readings, of windows without margins, is given to "2".
+    """
+    alone = tight[:, :10, END]
+    digits = digits.copy()
+    for pairs in (digits[:, 1, :10], digits[:, :10, 1]):
+        moved = pairs * alone
+        moved[:, 1] = 0  # of "11" each half may be the stripe
+        pairs -= moved
+        digits[:, :10, END] += moved
+    return digits
 
 
 def _first_of(places: Sequence[Place]) -> Iterator[tuple[Place, float]]:

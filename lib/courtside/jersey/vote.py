@@ -92,24 +92,27 @@ def vote(
     return Vote(evidence, shared, np.clip(steps[np.argmax(products[:, best]), :, best], 0, None))
 
 
-def change(readings: Sequence[Reading], noise: np.ndarray, times_s: Sequence[float]) -> Change | None:
+def change(
+    readings: Sequence[Reading], noise: np.ndarray, times_s: Sequence[float], places: Sequence[int]
+) -> Change | None:
     """Where a track most likely went on with somebody else, if it did, by its ``readings`` in order of time.
 
     One number and none are held against every pair of numbers, of which neither is part of the other, on
-    either side of every moment between two readings. None of fewer than two readings.
+    either side of every moment at which it may have done so: after the reading at each of ``places``. None
+    where there is no such moment.
     """
-    if len(readings) < 2:
+    if not len(places):
         return None
     prior = np.log(_prior())
     before = np.cumsum(_steps(readings, noise, times_s), axis=1)
     after = before[:, -1:] - before
     one = np.logaddexp(np.log(1 - _NO_NUMBER) + logsumexp(_mean(before[:, -1]) + prior), np.log(_NO_NUMBER))
-    early, late = (_mean(part[:, :-1]) + prior for part in (before, after))
+    early, late = (_mean(part[:, places]) + prior for part in (before, after))
     highest = early.max(axis=1), late.max(axis=1)
     shares = [np.exp(part - most[:, None]) for part, most in zip((early, late), highest, strict=True)]
     two = np.log(np.maximum(((shares[0] @ _OTHERS) * shares[1]).sum(axis=1), 1e-300)) + sum(highest)
     odds = logsumexp(two) - np.log(len(two)) - one + np.log(_TWO_PEOPLE / (1 - _TWO_PEOPLE))
-    return Change(int(two.argmax()), float(odds))
+    return Change(int(places[two.argmax()]), float(odds))
 
 
 def _steps(readings: Sequence[Reading], noise: np.ndarray, times_s: Sequence[float] | None) -> np.ndarray:
