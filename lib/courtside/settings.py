@@ -13,6 +13,7 @@ from courtside.errors import SettingError
 __all__ = [
     "DEFAULT_MODEL",
     "READERS",
+    "SMOLVLM",
     "Settings",
     "absolute",
     "check_prompts",
@@ -21,6 +22,9 @@ __all__ = [
 ]
 
 DEFAULT_MODEL = "facebook/sam3"
+
+SMOLVLM = "HuggingFaceTB/SmolVLM2-500M-Video-Instruct"
+"""The weights of the reader ``smolvlm`` where no others are named."""
 
 READERS = ("rapidocr", "smolvlm")
 """The readers of jersey numbers."""
@@ -66,8 +70,12 @@ class Settings:
         for name in ("video", "out", "detections", "labels", "roster"):
             value = getattr(self, name)
             put(name, None if value is None else absolute(value))
-        model = str(self.model)
-        put("model", str(absolute(model)) if Path(model).expanduser().is_dir() else model)
+        if self.reader == "smolvlm" and self.reader_model is None:
+            put("reader_model", SMOLVLM)
+        for name in ("model", "reader_model"):
+            model = getattr(self, name)
+            if model is not None:
+                put(name, str(absolute(model) if Path(model).expanduser().is_dir() else model))
         put("prompts", check_prompts(self.prompts))
         put("options", dict(self.options))
         if self.match not in ("box", "mask"):

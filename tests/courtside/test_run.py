@@ -21,6 +21,7 @@ import pytest
 from courtside import files, run, tables, watch
 from courtside.errors import CourtsideError, DiskFullError, LabelsError, RunError, SettingError, TableError
 from courtside.run import STAGES, Run, Settings, execute
+from courtside.settings import SMOLVLM
 from courtside.types import BoundingBox, Detection, FrameDetections
 from courtside.video import VideoWriter
 
@@ -657,6 +658,16 @@ def test_settings_survive_json(tmp_path, monkeypatch):
     assert Settings(**parameters) == settings
     assert settings.model == str(tmp_path / "tiny")
     assert Settings(video="a.mp4", out="run", model="facebook/sam3").model == "facebook/sam3"
+
+
+def test_a_readers_weights_are_named_so_that_they_count(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own").mkdir()
+    usual = Settings(video="a.mp4", out="run", reader="smolvlm")
+    assert usual.reader_model == SMOLVLM
+    own = Settings(video="a.mp4", out="run", reader="smolvlm", reader_model="own")
+    assert own.reader_model == str(tmp_path / "own")
+    assert Settings(video="a.mp4", out="run").reader_model is None
 
 
 def test_an_unknown_stage_is_refused(clip, tmp_path):

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from courtside.errors import ModelError, SettingError
-from courtside.settings import READERS
+from courtside.settings import READERS, SMOLVLM
 
 if TYPE_CHECKING:
     from courtside.device import Device
@@ -26,7 +26,6 @@ END = 10
 """The symbol that ends a number, after the digits 0 to 9."""
 
 _SMOLVLM_KINDS = ("smolvlm", "idefics3")
-SMOLVLM = "HuggingFaceTB/SmolVLM2-500M-Video-Instruct"
 
 # What is read around a place too, at each side and above and below, in heights of the place.
 _MARGINS = ((0.05, 0.05), (0.1, 0.1), (0.1, 0.0))
