@@ -19,6 +19,7 @@ from courtside.errors import SettingError
 from courtside.report.proxy import PROXY_SIDE, fit_size
 from courtside.run import Run, Settings, execute
 from courtside.sam3 import weights
+from courtside.sam3.engine import at_size
 from courtside.sam3.network import Embeddings, Network, Prompt, detect_all
 from courtside.sam3.tracker import check_texts, encode_texts, prepared
 from courtside.settings import DEFAULT_MODEL
@@ -159,11 +160,10 @@ class PromptExplorer:
         found, _ = detect_all(self._network, embeddings, [prompt], LEAST_SCORE, self._model.det_nms_thresh)
         scores, order = found.scores.float().sort(descending=True, stable=True)
         width, height = self.size
-        logits = found.masks[order][:, None].float()
-        masks = torch.nn.functional.interpolate(logits, (height, width), mode="bilinear")[:, 0] > 0
         shown, boxes, rles = [], [], []
         scale = np.array([self.video.width / width, self.video.height / height] * 2)
-        for place, mask in enumerate(masks.cpu().numpy()):
+        for place, logits in enumerate(found.masks[order]):
+            mask = at_size(logits, height, width)
             box = mask_tools.mask_to_box(mask)
             if box is not None:
                 shown.append(place)

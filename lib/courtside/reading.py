@@ -198,14 +198,13 @@ def _read_apart(
     ]
     frames = np.array([chosen[place].frame for place in apart], int)
     times = [chosen[place].time_s for place in apart]
-    crossed = overlaps.index[overlaps >= CROSSING].to_numpy()
+    crossed = overlaps[overlaps >= CROSSING]
     # How many crossings came before each reading: more before the next one, and it may be of another person.
-    places = np.flatnonzero(np.diff(np.searchsorted(crossed, frames)))
+    places = np.flatnonzero(np.diff(np.searchsorted(crossed.index, frames)))
     found = change([readings[place] for place in apart], reader.noise, times, places)
     if found is not None and found.log_odds >= _SURE_OF_CHANGE:
         before, after = frames[found.last : found.last + 2]
-        crossing = overlaps.loc[before + 1 : after - 1]
-        crossing = crossing[crossing >= CROSSING]
+        crossing = crossed.loc[before:after]
         cut = int(crossing.idxmax())
         known = {torso.frame: reading for torso, reading in zip(chosen, readings, strict=True)}
         early = (

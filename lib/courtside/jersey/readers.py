@@ -27,10 +27,9 @@ END = 10
 
 _SMOLVLM_KINDS = ("smolvlm", "idefics3")
 
-# What is read around a place too, at each side and above and below, in heights of the place.
-_MARGINS = ((0.05, 0.05), (0.1, 0.1), (0.1, 0.0))
-_TIGHT = (0.0, 0.0)
-_WINDOWS = (*_MARGINS, _TIGHT)
+# What is read around a place too, at each side and above and below, in heights of the place. The last window,
+# without any room, tells stripes from digits and no more.
+_MARGINS = ((0.05, 0.05), (0.1, 0.1), (0.1, 0.0), (0.0, 0.0))
 _LEAST_CHANCE = 0.1  # of a place that is read at all: less could say next to nothing
 _WINDOW_PX = (64, 48)  # width, height
 _BATCH = 64
@@ -157,7 +156,7 @@ class RapidOcr:
 
     @property
     def settings(self) -> dict[str, Any]:
-        return {"reader": self.name, "windows": len(_WINDOWS)}
+        return {"reader": self.name, "windows": len(_MARGINS)}
 
     def read(self, images: Sequence[np.ndarray]) -> list[Reading]:
         """See :meth:`Reader.read`."""
@@ -170,13 +169,13 @@ class RapidOcr:
             for place, chance in _first_of(places)
             if chance >= _LEAST_CHANCE
         ]
-        cuts = [_window(images[crop], place, *margins) for crop, place, _ in wanted for margins in _WINDOWS]
+        cuts = [_window(images[crop], place, *margins) for crop, place, _ in wanted for margins in _MARGINS]
         read = [
             ctc_digits(self._symbols(np.stack(cuts[first : first + _BATCH])))
             for first in range(0, len(cuts), _BATCH)
         ]
         digits = np.concatenate([np.zeros((0, 11, 11)), *read])
-        digits = digits.reshape(-1, len(_WINDOWS), 11, 11)
+        digits = digits.reshape(-1, len(_MARGINS), 11, 11)
         digits = _without_stripes(digits[:, :-1].mean(axis=1), digits[:, -1])
         readings = np.zeros((len(images), 11, 11))
         for (crop, _, chance), said in zip(wanted, digits, strict=True):

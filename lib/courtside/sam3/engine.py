@@ -26,7 +26,7 @@ from courtside.sam3.memory import Limits, Memory
 from courtside.sam3.network import Features, Network, Propagated, Proposals, detect_all, overlaps
 from courtside.sam3.speed import EXACT, Speed
 
-__all__ = ["Engine", "FrameMasks", "State", "full_size"]
+__all__ = ["Engine", "FrameMasks", "State", "at_size", "full_size"]
 
 _SURE = 10.0  # logit of an object's being there where a person showed it
 
@@ -383,22 +383,25 @@ def full_size(shown: FrameMasks, height: int, width: int) -> tuple[list[int], np
     Objects without a pixel are left out. Of two objects of one prompt, a pixel belongs to the one whose
     tracker score is higher, of equal ones to the first.
     """
-    kept: list[int] = []
-    masks = np.zeros((len(shown.masks), height, width), bool)
+    masks: dict[int, np.ndarray] = {}
     taken: dict[int, np.ndarray] = {}
     # A mask at a time stays in the processor's cache: all at once take twice as long.
     for index in sorted(range(len(shown.masks)), key=lambda index: -shown.tracker_scores[index]):
-        logits, mask = shown.masks[index], masks[index]
         # Weighted means of what is nowhere above 0 are nowhere above 0.
-        if logits.max() <= 0:
+        if shown.masks[index].max() <= 0:
             continue
-        # Interpolating bfloat16 logits would make the outline of a mask coarse.
-        large = interpolate(logits[None, None].float(), size=(height, width), mode="bilinear")[0, 0]
-        mask[:] = (large > 0).cpu().numpy()
+        mask = at_size(shown.masks[index], height, width)
         if mask.any():
-            kept.append(index)
             earlier = taken.setdefault(shown.prompts[index], np.zeros_like(mask))
             mask &= ~earlier
             earlier |= mask
-    kept.sort()
-    return kept, masks[kept]
+            masks[index] = mask
+    kept = sorted(masks)
+    return kept, np.array([masks[index] for index in kept], bool).reshape(-1, height, width)
+
+
+def at_size(logits: torch.Tensor, height: int, width: int) -> np.ndarray:
+    """A mask, bool (height, width), from its logits (h, w) on the model's mask grid."""
+    # Interpolating bfloat16 logits would make the outline of a mask coarse.
+    large = interpolate(logits[None, None].float(), size=(height, width), mode="bilinear")[0, 0]
+    return (large > 0).cpu().numpy()
