@@ -315,6 +315,8 @@ def _stored_settings(options: argparse.Namespace) -> Settings:
 
 def _reading(options: argparse.Namespace) -> dict:
     """The options on reading numbers that were given."""
+    if options.reader_model is not None and options.reader != "smolvlm":
+        raise SettingError("--reader-model names the weights of smolvlm: give --reader smolvlm with it")
     given = {name: getattr(options, name) for name in ("reader", "reader_model", "roster", "merge")}
     return {name: value for name, value in given.items() if value is not None}
 

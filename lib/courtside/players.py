@@ -28,6 +28,7 @@ __all__ = [
     "answer",
     "co_visible",
     "crossings",
+    "in_turn",
     "name_teams",
     "own_ids",
     "owners",
@@ -89,16 +90,18 @@ class _Track(NamedTuple):
     none: float
 
 
-def co_visible(detections: pd.DataFrame) -> set[tuple[int, int]]:
-    """Pairs of track ids, lower first, that are on screen together in a frame; they are two players."""
-    pairs: set[tuple[int, int]] = set()
-    previous: tuple[int, ...] = ()
-    for _, ids in detections.sort_values(["frame", "tracking_id"]).groupby("frame")["tracking_id"]:
-        here = tuple(ids.tolist())
-        if here != previous:
-            pairs.update(itertools.combinations(here, 2))
-            previous = here
-    return pairs
+def co_visible(detections: pd.DataFrame, brief: int = 0) -> set[tuple[int, int]]:
+    """Pairs of track ids, lower first, that are on screen together in more than ``brief`` frames.
+
+    They are two players. For a moment two tracks may show one: where a new track takes over, what the old one
+    still shows is on the same player, or on nobody.
+    """
+    together = detections.sort_values(["frame", "tracking_id"]).groupby("frame")["tracking_id"].agg(tuple)
+    counts: Counter[tuple[int, int]] = Counter()
+    for ids, frames in Counter(together).items():
+        for pair in itertools.combinations(ids, 2):
+            counts[pair] += frames
+    return {pair for pair, frames in counts.items() if frames > brief}
 
 
 def crossings(detections: pd.DataFrame) -> pd.Series:
@@ -133,6 +136,27 @@ def owners(tracklets: Sequence[Tracklet], tracks: np.ndarray, frames: np.ndarray
     for place, (track, first, last) in enumerate(tracklets):
         places[(tracks == track) & (frames >= first) & (frames <= last)] = place
     return places
+
+
+def in_turn(tracklets: Sequence[Tracklet]) -> list[Tracklet]:
+    """The parts of one player's ``tracklets`` of which no two share a frame, in order of time.
+
+    Where several are there, the player is where the one is that began last.
+
+    >>> [tuple(one) for one in in_turn([Tracklet(1, 0, 20), Tracklet(2, 18, 50)])]
+    [(1, 0, 17), (2, 18, 50)]
+    """
+    starts = {one.first_frame for one in tracklets} | {one.last_frame + 1 for one in tracklets}
+    turns: list[Tracklet] = []
+    for first, end in itertools.pairwise(sorted(starts)):
+        there = [one for one in tracklets if one.first_frame <= first <= one.last_frame]
+        if there:
+            latest = max(there, key=lambda one: (one.first_frame, one.tracking_id)).tracking_id
+            if turns and turns[-1].tracking_id == latest and turns[-1].last_frame == first - 1:
+                turns[-1] = turns[-1]._replace(last_frame=end - 1)
+            else:
+                turns.append(Tracklet(latest, first, end - 1))
+    return turns
 
 
 def own_ids(tracklets: Sequence[Tracklet]) -> list[int]:
@@ -223,7 +247,7 @@ def answer(
 def propose_merges(
     answers: Mapping[int, Answer], teams: Mapping[int, str | None], together: set[tuple[int, int]]
 ) -> list[Merge]:
-    """Tracks of one team and number that are never on screen together, each with an earlier one.
+    """Tracks of one team and number that are not on screen together, each with an earlier one.
 
     Only tracks of a known team that were given a number are proposed. Where two that carry a number are on
     screen together, a third goes with the surer one. Sure tracks go with sure ones, whoever else there is.

@@ -26,6 +26,7 @@ from courtside.players import (
     answer,
     co_visible,
     crossings,
+    in_turn,
     name_teams,
     own_ids,
     owners,
@@ -45,6 +46,7 @@ _SURE = 10.0  # nats between the two likeliest numbers: more crops would not cha
 _AGAIN_S = 0.6
 _MOST_EVIDENCE = 8
 _SURE_OF_CHANGE = 5.0  # nats for two people in a track against one
+_BRIEF_S = 0.5  # tracks that are on screen together for no longer may be one player's
 
 
 class _Part(NamedTuple):
@@ -85,7 +87,8 @@ def read_players(
     stay unknown and a warning says how to get it; without a ``reader`` they stay unknown. With
     ``accept_merges`` the sure proposals become one player each, and a warning says which. A track whose
     readings show that it went on with somebody else where two people crossed is cut there, its parts are
-    different players, and a warning says so.
+    different players, and a warning says so. A player is in one place at a time: of two tracks that were
+    merged and share a few frames, those of the one that began first are no player's.
     """
     warnings: list[str] = []
     prompts = detections.drop_duplicates("tracking_id").set_index("tracking_id")["prompt"]
@@ -127,10 +130,11 @@ def read_players(
     }
     colors = {track: each.colors for track, each in found.items()}
     teams = name_teams(find_teams({track: prompts[track] for track in found}, colors), colors, votes, roster)
-    answers = answer(votes, teams, co_visible(detections[certain]), roster)
+    brief = round(_BRIEF_S * video.fps)
+    answers = answer(votes, teams, co_visible(detections[certain], brief), roster)
     if roster is not None:
         warnings += _more_than_roster(detections, teams, roster)
-    merges = propose_merges(answers, teams, co_visible(detections))
+    merges = propose_merges(answers, teams, co_visible(detections, brief))
     if accept_merges:
         done = [merge for merge in merges if merge.sure]
         if done:
@@ -286,8 +290,9 @@ def fill_players(path: Path, players: pd.DataFrame) -> None:
         for group in range(source.num_row_groups):
             table = source.read_row_group(group)
             places = owners(tracklets, table["tracking_id"].to_numpy(), table["frame"].to_numpy())
+            places = pyarrow.array(places, mask=places < 0)
             for name, values in filled.items():
-                column = pyarrow.array(values, pyarrow.string()).take(pyarrow.array(places))
+                column = pyarrow.array(values, pyarrow.string()).take(places)
                 index = schema.get_field_index(name)
                 kind = schema.field(index)
                 table = table.set_column(index, kind, column.cast(kind.type))
@@ -377,7 +382,7 @@ def _players(
     rows = []
     for owner in owners:
         members = [owner, *(second for second, first in joined.items() if first == owner)]
-        tracklets = sorted((found[track].tracklet for track in members), key=lambda one: one.first_frame)
+        tracklets = in_turn([found[track].tracklet for track in members])
         best = max((answers[track] for track in members), key=lambda one: one.confidence)
         merge = proposed.get(owner)
         rows.append(

@@ -34,14 +34,13 @@ READERS = ("rapidocr", "smolvlm")
 class Settings:
     """Everything a run depends on. Paths become absolute; they are not read before the run starts.
 
-    ``tracker`` is one of ``courtside.trackers.TRACKERS``. ``detections`` is a MOTChallenge ``det.txt``
-    for the trackers that link boxes; without it SAM 3 detects what they link. ``labels`` is what
-    ``read_labels`` reads, to score against
-    by ``match`` ("box" or "mask") at the IoU ``threshold`` in (0, 1). ``options`` are the tracker's own
-    settings by name. ``reader`` is one of ``READERS`` or "none" and ``reader_model`` its weights, for one
-    that takes them; ``roster`` is a CSV file of teams and numbers; ``merge`` is "propose" or "accept".
-    Raises :class:`SettingError` for an empty prompt, one given twice, or a value out
-    of range.
+    ``tracker`` is one of ``courtside.trackers.TRACKERS``. ``detections`` is a MOTChallenge ``det.txt`` for
+    the trackers that link boxes; without it SAM 3 detects what they link. ``labels`` is what
+    ``read_labels`` reads, to score against by ``match`` ("box" or "mask") at the IoU ``threshold`` in (0,
+    1). ``options`` are the tracker's own settings by name. ``reader`` is one of ``READERS`` or "none" and
+    ``reader_model`` the weights of "smolvlm", None with any other; ``roster`` is a CSV file of teams and
+    numbers; ``merge`` is "propose" or "accept". Raises :class:`SettingError` for an empty prompt, one given
+    twice, or a value out of range.
 
     >>> Settings(video="a.mp4", out="runs/a", prompts=["referee"]).prompts
     ('referee',)
@@ -70,7 +69,9 @@ class Settings:
         for name in ("video", "out", "detections", "labels", "roster"):
             value = getattr(self, name)
             put(name, None if value is None else absolute(value))
-        if self.reader == "smolvlm" and self.reader_model is None:
+        if self.reader != "smolvlm":
+            put("reader_model", None)
+        elif self.reader_model is None:
             put("reader_model", SMOLVLM)
         for name in ("model", "reader_model"):
             model = getattr(self, name)

@@ -117,6 +117,9 @@ def config(**settings) -> Sam3VideoConfig:
         "multimask_output_in_sam": False,
         "num_maskmem": 3,
         "max_cond_frame_num": 4,
+        # Of an object the latest frames in which it was seen well are remembered, however long ago they were.
+        "use_memory_selection": True,
+        "mf_threshold": 0.5,
         "max_object_pointers_in_encoder": 8,
         "memory_attention_hidden_size": HIDDEN,
         "memory_attention_num_layers": 2,

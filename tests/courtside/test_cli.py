@@ -169,6 +169,13 @@ _LABELLED = [*_NEW, "--labels", "clip"]
         pytest.param(_nothing, [*_NEW, "--set", "buffer"], "NAME=VALUE", id="malformed --set"),
         pytest.param(_nothing, [*_NEW, "--set", "buffer=3"], "no setting 'buffer'", id="unknown setting"),
         pytest.param(_nothing, [*_LABELLED, "--threshold", "2"], "threshold", id="threshold"),
+        pytest.param(_nothing, [*_NEW, "--reader-model", "m"], "--reader smolvlm", id="weights of no reader"),
+        pytest.param(
+            _nothing,
+            ["read", "run", "--reader", "rapidocr", "--reader-model", "m"],
+            "--reader smolvlm",
+            id="weights of another reader",
+        ),
         pytest.param(_nothing, [*_BOXES, "--out", "clip/gt/gt.txt"], "cannot write", id="a file as --out"),
         pytest.param(
             _nothing, [*_NEW[:-4], "--out", "new"], "--detections", id="no detections for a box tracker"

@@ -14,7 +14,7 @@ from transformers.models.sam3_video import modeling_sam3_video as modeling
 
 from courtside.errors import DeviceError, RunError
 from courtside.sam3 import engine as engine_module
-from courtside.sam3.association import Rules
+from courtside.sam3.association import Rules, Track, suppress
 from courtside.sam3.checkpoint import read_state, write_state
 from courtside.sam3.engine import Engine, FrameMasks, State, full_size
 from courtside.sam3.memory import Limits, Memory, MemoryBank
@@ -334,6 +334,79 @@ def test_stock_keeps_duplicates_without_its_kernel(model, stock_loop, monkeypatc
     assert session.max_obj_id + 1 > engine.state.next_id - 1 > 0
 
 
+# Rules
+
+
+def _tracks(*last_occluded: int) -> list[Track]:
+    return [
+        Track(number, 0, 0.9, 0, 0, last_occluded=last) for number, last in enumerate(last_occluded, start=1)
+    ]
+
+
+def _alike(count: int) -> torch.Tensor:
+    """Masks, the same for all."""
+    masks = torch.full((count, 8, 8), -5.0)
+    masks[:, 2:6, 2:6] = 5.0
+    return masks
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize(
+    ("last_occluded", "scores", "stock", "stay"),
+    [
+        # Who was occluded longer ago stays, however sure the tracker is of the one who comes back.
+        ((12, 19), (0.5, 3.0), False, {1}),
+        # Of two who come back the surer one.
+        ((19, 19), (0.5, 3.0), False, {2}),
+        ((19, 19, 19), (0.5, 3.0, 4.0), False, {3}),
+        ((19, 19), (3.0, 3.0), False, {1, 2}),
+        ((19, 19), (0.5, 3.0), True, {1, 2}),
+        # Who never was occluded neither gives way nor makes another do so, as in transformers' loop.
+        ((-1, -1), (0.5, 3.0), False, {1, 2}),
+        ((-1, 19), (0.5, 3.0), False, {1, 2}),
+    ],
+)
+def test_of_two_in_one_place_one_gives_way(last_occluded, scores, stock, stay, reverse, model):
+    rules, now = Rules.of(model, stock), 20
+    if reverse:
+        last_occluded = [40 - last if last > 0 else last for last in last_occluded]
+    tracks = _tracks(*last_occluded)
+    masks = _alike(len(tracks))
+    settled = suppress(masks, tracks, set(), set(), torch.tensor(scores), now, reverse, rules)
+    there = {track.object_id for track, mask in zip(tracks, settled, strict=True) if (mask > 0).any()}
+    assert there == stay
+    assert {track.object_id for track in tracks if track.last_occluded == now} == {
+        track.object_id for track in tracks
+    } - stay
+
+
+@pytest.mark.parametrize(("stock", "noted"), [(False, [20, -1]), (True, [-1, -1])])
+def test_who_is_not_shown_counts_as_occluded(stock, noted, model):
+    tracks = _tracks(-1, -1)
+    masks = _alike(2)
+    masks[1] = masks[1].roll(4, 0)
+    settled = suppress(masks, tracks, set(), {1}, torch.tensor([1.0, 2.0]), 20, False, Rules.of(model, stock))
+    assert torch.equal(settled, masks)
+    assert [track.last_occluded for track in tracks] == noted
+
+
+@pytest.mark.parametrize(
+    ("said", "stock", "selection"),
+    [
+        ({}, False, None),
+        ({"use_memory_selection": False, "mf_threshold": 0.2}, False, None),
+        ({"use_memory_selection": True, "mf_threshold": 0.2}, False, 0.2),
+        ({"use_memory_selection": True, "mf_threshold": 0.2}, True, None),
+    ],
+)
+def test_a_model_says_which_frames_it_remembers(said, stock, selection, model, monkeypatch):
+    for name, value in said.items():
+        monkeypatch.setattr(model.tracker_model.config, name, value, raising=False)
+    rules = Rules.of(model, stock)
+    assert rules.memory_selection == selection
+    assert Engine(model, prompts(1), 9, rules=rules).limits.least_quality == selection
+
+
 # Memory
 
 
@@ -372,12 +445,15 @@ def _memory(at: int, quality: float = 0.0) -> Memory:
     return Memory(torch.full((2,), float(at)), torch.full((3,), float(at)), quality)
 
 
-def test_pruning_keeps_what_the_way_back_reads():
-    limits = Limits(conditioning=3, frames=5, pointers=8, turn=30)
+@pytest.mark.parametrize("least_quality", [None, 0.5])
+def test_pruning_keeps_what_the_way_back_reads(least_quality):
+    limits = Limits(conditioning=3, frames=5, pointers=8, turn=30, least_quality=least_quality)
     pruned, whole = MemoryBank(), MemoryBank()
+    rng = np.random.default_rng(0)
     for frame in range(30, 80):
+        quality = rng.random()
         for bank in (pruned, whole):
-            (bank.conditioning if frame % 3 == 0 else bank.tracked)[frame] = _memory(frame)
+            (bank.conditioning if frame % 3 == 0 else bank.tracked)[frame] = _memory(frame, quality)
         pruned.prune(frame, False, limits)
     assert len(pruned.tracked) + len(pruned.conditioning) < 30
     for frame in range(29, 10, -1):

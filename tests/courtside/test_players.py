@@ -8,7 +8,17 @@ import pytest
 
 from courtside.errors import RosterError
 from courtside.jersey.vote import NUMBERS, Vote
-from courtside.players import Answer, Merge, answer, co_visible, crossings, name_teams, propose_merges
+from courtside.players import (
+    Answer,
+    Merge,
+    Tracklet,
+    answer,
+    co_visible,
+    crossings,
+    in_turn,
+    name_teams,
+    propose_merges,
+)
 from courtside.roster import Roster, read_roster
 from courtside.teams import REFEREE, find_teams, match_teams
 
@@ -129,6 +139,28 @@ def test_a_doubtful_track_does_not_keep_sure_ones_apart():
 def test_who_is_on_screen_together():
     table = pd.DataFrame({"frame": [0, 0, 1, 1, 2, 3], "tracking_id": [1, 2, 2, 3, 4, 1]})
     assert co_visible(table) == {(1, 2), (2, 3)}
+
+
+def test_who_is_on_screen_together_for_more_than_a_moment():
+    frames = [(frame, track) for frame in range(6) for track in (1, 2)] + [(4, 3), (5, 3)]
+    table = pd.DataFrame(frames, columns=["frame", "tracking_id"])
+    assert co_visible(table, 2) == {(1, 2)}
+    assert co_visible(table, 1) == {(1, 2), (1, 3), (2, 3)}
+    assert co_visible(table, 6) == set()
+
+
+@pytest.mark.parametrize(
+    ("tracklets", "turns"),
+    [
+        ([(1, 0, 9), (2, 20, 29)], [(1, 0, 9), (2, 20, 29)]),
+        ([(1, 0, 20), (2, 18, 50)], [(1, 0, 17), (2, 18, 50)]),
+        ([(1, 0, 99), (2, 40, 49)], [(1, 0, 39), (2, 40, 49), (1, 50, 99)]),
+        ([(1, 0, 20), (2, 18, 30), (3, 19, 25)], [(1, 0, 17), (2, 18, 18), (3, 19, 25), (2, 26, 30)]),
+        ([(4, 5, 5)], [(4, 5, 5)]),
+    ],
+)
+def test_a_player_is_in_one_track_at_a_time(tracklets, turns):
+    assert in_turn([Tracklet(*one) for one in tracklets]) == turns
 
 
 # Teams

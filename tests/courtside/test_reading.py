@@ -197,6 +197,60 @@ def test_tracks_that_change_the_player_are_cut_where_they_cross(swapped, tmp_pat
     assert f"in frames {cut} to {CROSS - 1}" in players_section(run, video).html
 
 
+def handed_over(swapped, folder, shared: int):
+    """Labels in which a second track takes over 23, while the first goes on for ``shared`` frames."""
+    (folder / "gt").mkdir(parents=True)
+    (folder / "seqinfo.ini").write_text((swapped / "truth" / "seqinfo.ini").read_text())
+    rows = []
+    for line in (swapped / "truth" / "gt" / "gt.txt").read_text().split():
+        frame, who, rest = line.split(",", 2)
+        if who == "1":
+            rows += [f"{frame},1,{rest}"] * (int(frame) <= 10 + shared)
+            rows += [f"{frame},3,{rest}"] * (int(frame) > 10)
+        else:
+            rows.append(line)
+    (folder / "gt" / "gt.txt").write_text("\n".join(rows))
+    return Settings(video=swapped / "video.mp4", out=folder.parent / "run", tracker="labels", labels=folder)
+
+
+def test_a_player_whom_two_tracks_show_for_a_moment_is_one(swapped, tmp_path, capsys):
+    run = execute(handed_over(swapped, tmp_path / "labels", 8), stages=("track", "read"), progress=False)
+    assert sorted(run.players()["jersey_number"]) == ["23", "23", "64"]
+    assert cli.main(["read", str(run.folder), "--merge", "accept", "--quiet"]) == 0
+    capsys.readouterr()
+    players = run.players().set_index("jersey_number")
+    assert [players.loc["23", name].tolist() for name in ("tracking_ids", "from_frames", "to_frames")] == [
+        [1, 3],
+        [0, 10],
+        [9, CROSS - 1],
+    ]
+    detections = run.detections()
+    nobodys = detections["player_id"].isna()
+    assert detections.loc[nobodys, "frame"].tolist() == [*range(10, 18)]
+    assert set(detections.loc[nobodys, "tracking_id"]) == {1}
+    assert detections.loc[nobodys, "jersey_number"].isna().all()
+    assert not detections[~nobodys].duplicated(["player_id", "frame"]).any()
+    video = Video(swapped / "video.mp4")
+    scores = score(
+        detections, read_labels(swapped / "truth", video), times_s=video.times_s, players=run.players()
+    )
+    # What is left over is false, but no second player.
+    assert scores.metrics["merged_idf1"] == pytest.approx(2 * 120 / (120 + 128))
+    assert scores.metrics["merged_fragments_per_object"] <= 1.5 < 2 == scores.metrics["jersey_right"]
+    assert "23" in players_section(run, video).html
+    with LabelSet(video.path, tmp_path / "mine", start=run.folder) as labels:
+        rows = labels.draft.rows
+    assert len(rows) == 2 * CROSS
+    assert not rows.duplicated(["object_id", "frame"]).any()
+
+
+def test_two_tracks_together_for_longer_are_two_players(swapped, tmp_path):
+    run = execute(handed_over(swapped, tmp_path / "labels", 20), stages=("track", "read"), progress=False)
+    numbers = run.players()["jersey_number"].dropna().tolist()
+    assert numbers.count("23") <= 1
+    assert run.players()["same_as"].isna().all()
+
+
 def test_labelling_begins_with_players_not_with_tracks_that_changed_them(swapped, tmp_path):
     at = Settings(video=swapped / "video.mp4", out=tmp_path, tracker="labels", labels=swapped / "tracks")
     run = execute(at, stages=("track", "read"), progress=False)

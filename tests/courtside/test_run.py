@@ -668,6 +668,9 @@ def test_a_readers_weights_are_named_so_that_they_count(tmp_path, monkeypatch):
     own = Settings(video="a.mp4", out="run", reader="smolvlm", reader_model="own")
     assert own.reader_model == str(tmp_path / "own")
     assert Settings(video="a.mp4", out="run").reader_model is None
+    # Read again by a reader without weights, they count no longer.
+    again = Settings(**(own.parameters() | {"reader": "rapidocr"}))
+    assert again == Settings(video="a.mp4", out="run")
 
 
 def test_an_unknown_stage_is_refused(clip, tmp_path):

@@ -320,7 +320,7 @@ class SmolVlm:
 
     name = "smolvlm"
 
-    def __init__(self, model: str | Path = SMOLVLM, device: str = "auto") -> None:
+    def __init__(self, model: str | Path, device: str = "auto") -> None:
         self._source, self._wanted = str(model), device
         self._loaded: tuple[Any, Any, Device] | None = None
 

@@ -96,7 +96,7 @@ def _of_run(run: Run, video: Video, sha256: str) -> Draft:
         tracklets = [one for one, _ in whose]
         ids = own_ids(tracklets)
         places = owners(tracklets, rows["object_id"].to_numpy(), rows["frame"].to_numpy())
-        rows = rows.assign(object_id=np.array(ids, np.int64)[places])
+        rows = rows.assign(object_id=np.array(ids, np.int64)[places])[places >= 0]
         for one, (tracklet, player) in zip(ids, whose, strict=True):
             said = [None if pd.isna(each) else str(each) for each in (player.team, player.jersey_number)]
             prompts = people.get(tracklet.tracking_id, Person()).prompts

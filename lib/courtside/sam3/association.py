@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,11 @@ _ALWAYS_OCCLUDED = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The model's tracking settings, by their names in ``config.json``, and four switches of ours.
+    """The model's tracking settings, by their names in ``config.json``, and switches of ours.
+
+    ``memory_selection`` is the least quality of a remembered frame, None where the latest frames are
+    remembered, good or not: ``mf_threshold`` of a tracker whose ``config.json`` has ``use_memory_selection``,
+    as Meta's code names them. transformers' loop doesn't know it.
 
     The switches give back behaviour of transformers' loop that we hold to be wrong, so that the rest can
     be compared with it. ``every_pointer``: the pointers of all earlier conditioning frames are read, not
@@ -31,6 +35,9 @@ class Rules:
     of the one that was settled. ``shifted_after_removal``: in a frame in which hotstart removes an object,
     each later object shows the mask and score of the one before it. ``boolean_reconditioning``: where
     detections correct tracks, 0 and 1 are written in place of the detection's logits.
+    ``hidden_count_as_seen``: a track that isn't shown, since nothing fits its mask, counts as seen all the
+    same, so the mask of one that rightly had none gives way to it. ``equals_stay``: of two masks that overlap
+    and were occluded equally long ago both stay, and go on as two tracks of one object.
     """
 
     score_threshold_detection: float
@@ -57,13 +64,19 @@ class Rules:
     births_rewrite_memories: bool = False
     shifted_after_removal: bool = False
     boolean_reconditioning: bool = False
+    hidden_count_as_seen: bool = False
+    equals_stay: bool = False
+    memory_selection: float | None = None
 
     @classmethod
     def of(cls, model: Any, stock: bool = False) -> Rules:
-        """The settings of a ``Sam3VideoModel``; ``stock`` turns all switches on."""
-        names = [each.name for each in fields(cls)]
-        own = {name: getattr(model, name) for name in names[:-4]}
-        return cls(**own, **dict.fromkeys(names[-4:], stock))
+        """The settings of a ``Sam3VideoModel``; ``stock`` gives what transformers' loop does with it."""
+        own = {each.name: getattr(model, each.name) for each in fields(cls) if each.default is MISSING}
+        switches = [each.name for each in fields(cls) if each.default is False]
+        tracker = model.tracker_model.config
+        selects = not stock and getattr(tracker, "use_memory_selection", False)
+        selection = tracker.mf_threshold if selects else None
+        return cls(**own, **dict.fromkeys(switches, stock), memory_selection=selection)
 
 
 @dataclass(slots=True)
@@ -204,13 +217,16 @@ def suppress(
     masks: torch.Tensor,
     tracks: Sequence[Track],
     removed: set[int],
+    hidden: set[int],
+    scores: torch.Tensor,
     frame: int,
     reverse: bool,
     rules: Rules,
 ) -> torch.Tensor:
     """Mask logits (T, h, w) in which, of two that overlap, the one occluded more recently gives way.
 
-    Notes in each track when it was last occluded or gave way.
+    Of two that were occluded equally long ago it is the one with the lower of the tracker's ``scores``,
+    float (T,). Notes in each track when it was last occluded, ``hidden`` or gave way.
     """
     threshold = rules.suppress_overlapping_based_on_recent_occlusion_threshold
     if threshold <= 0:
@@ -224,16 +240,20 @@ def suppress(
             for track in tracks
         ]
     )
+    likely = scores.float().cpu().numpy()
     gives_way = np.zeros(len(tracks), bool)
     for group in _groups(tracks):
         if len(group) > 1:
-            over = np.triu(overlaps(inside[group], inside[group]) >= threshold, 1)
-            here = last[group]
-            later = here[:, None] < here[None] if reverse else here[:, None] > here[None]
-            yields = over & later & (here[None] > -1)
-            beats = over & later.T & (here[:, None] > -1)
-            gives_way[group] = yields.any(axis=1) | beats.any(axis=0)
+            over = overlaps(inside[group], inside[group]) >= threshold
+            np.fill_diagonal(over, False)
+            here, other = last[group][:, None], last[group][None]
+            later = (here < other if reverse else here > other) & (other > -1)
+            if not rules.equals_stay:
+                later |= (here == other) & (here > -1) & (likely[group][:, None] < likely[group][None])
+            gives_way[group] = (over & later).any(axis=1)
     gone = ~inside.flatten(1).any(1).cpu().numpy() | gives_way
+    if not rules.hidden_count_as_seen:
+        gone |= np.array([track.object_id in hidden for track in tracks], bool)
     for track, was, is_gone in zip(tracks, last.tolist(), gone.tolist(), strict=True):
         track.last_occluded = frame if is_gone else was
     if not gives_way.any():

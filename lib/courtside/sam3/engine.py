@@ -83,8 +83,8 @@ class Engine:
 
     ``frame_count`` is the length of the video. ``rules`` are the model's own by default. ``batch`` is how
     many objects are computed together; it is halved when memory runs out, and then the memories of objects
-    move to the CPU. ``least_quality`` and ``turn`` are as in :class:`courtside.sam3.memory.Limits`; of
-    ``speed``, all but the stride concerns the engine.
+    move to the CPU. ``turn`` is as in :class:`courtside.sam3.memory.Limits`; of ``speed``, all but the stride
+    concerns the engine.
     """
 
     def __init__(
@@ -96,7 +96,6 @@ class Engine:
         rules: Rules | None = None,
         batch: int | None = None,
         reverse: bool = False,
-        least_quality: float | None = None,
         turn: int | None = None,
         speed: Speed = EXACT,
     ) -> None:
@@ -108,7 +107,7 @@ class Engine:
             speed.frames or tracker.num_maskmem,
             self.network.pointers,
             self.rules.every_pointer,
-            least_quality,
+            self.rules.memory_selection,
             turn,
         )
         self.batch = batch or (4 if self.network.device.type == "cpu" else 64)
@@ -166,7 +165,7 @@ class Engine:
         removed, hidden = judge(tracks, match, number, state.reverse, rules)
         confirmed = self._confirmed(number, match, raw.scores)
         if tracks:
-            masks = suppress(masks, tracks, removed, number, state.reverse, rules)
+            masks = suppress(masks, tracks, removed, hidden, raw.scores, number, state.reverse, rules)
             for track, there in zip(tracks, (masks > 0).flatten(1).any(1).tolist(), strict=True):
                 track.unseen = 0 if there else track.unseen + 1
             self._remember(features, number, masks, raw, found, confirmed, removed, asleep, bool(match.new))

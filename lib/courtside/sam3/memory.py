@@ -137,9 +137,13 @@ class MemoryBank:
     def prune(self, frame: int, reverse: bool, limits: Limits) -> None:
         """Drop what no frame after ``frame``, in the direction of tracking, can read."""
         ahead = -1 if reverse else 1
-        good = []
+        good: list[list[int]] = []
         if limits.least_quality is not None:
-            good = self._good(frame + ahead, ahead, limits)[: limits.pointers - 1]
+            good.append(self._good(frame + ahead, ahead, limits))
+            if limits.turn is not None:
+                good.append(self._good(limits.turn - ahead, -ahead, limits))
+        seen = {at for each in good for at in each[: limits.frames - 1]}
+        pointed = {at for each in good for at in each[: limits.pointers - 1]}
 
         def trim(memories: dict[int, Memory], old: list[int]) -> None:
             for at in old:
@@ -147,11 +151,11 @@ class MemoryBank:
                 if limits.turn is not None:
                     # The other way, this is how long after the turn it was.
                     ago = min(ago, (at - limits.turn) * ahead + 1)
-                if ago >= limits.frames and at not in good[: limits.frames - 1]:
+                if ago >= limits.frames and at not in seen:
                     memories[at].features = None
                 if (
                     ago >= limits.pointers
-                    and at not in good
+                    and at not in pointed
                     and not (limits.every_pointer and memories is self.conditioning)
                 ):
                     del memories[at]

@@ -19,6 +19,7 @@ from courtside import masks
 from courtside.device import Device, choose_device
 from courtside.errors import DeviceError, SettingError
 from courtside.sam3 import weights
+from courtside.sam3.association import Rules
 from courtside.sam3.checkpoint import read_state, write_state
 from courtside.sam3.engine import Engine, FrameMasks, full_size
 from courtside.sam3.speed import SPEEDS, Speed, between, parse_duration
@@ -43,7 +44,8 @@ class Sam3Tracker:
     :func:`courtside.device.choose_device`. The model's own settings (thresholds, hotstart, hole
     filling) are used as its ``config.json`` has them. Weights load once, when tracking first begins.
     Memory does not grow with the length of the video. With ``memory_selection``, say 0.01, the tracker
-    remembers the latest frames of at least that quality rather than the latest frames, as SAM 3 can.
+    remembers the latest frames of at least that quality rather than the latest frames, as SAM 3 can;
+    without, it does as the model's ``config.json`` says.
 
     ``speed`` "fast" gives up exactness for time, as :data:`courtside.sam3.speed.SPEEDS` says; a
     :class:`courtside.sam3.speed.Speed` is taken as it is. With a ``time_budget``, in seconds or a text such
@@ -68,7 +70,7 @@ class Sam3Tracker:
             raise SettingError(f"memory_selection is {memory_selection}; it must lie between 0 and 1")
         if not isinstance(speed, Speed) and speed not in SPEEDS:
             raise SettingError(f"unknown speed {speed!r}: use one of {', '.join(SPEEDS)}")
-        self._least_quality = memory_selection
+        self._memory_selection = memory_selection
         self._speed = self._used = SPEEDS[speed] if isinstance(speed, str) else speed
         self._budget_s = None if time_budget is None else parse_duration(time_budget)
         self._loaded: tuple[Any, Any, Device] | None = None
@@ -77,11 +79,11 @@ class Sam3Tracker:
     def settings(self) -> dict[str, Any]:
         """The model and, once it is loaded, its tracking settings and the device with the reason."""
         said: dict[str, Any] = {"model": self._source, "device": self._wanted}
-        said |= {"memory_selection": self._least_quality, "time_budget_s": self._budget_s}
+        said |= {"memory_selection": self._memory_selection, "time_budget_s": self._budget_s}
         said["speed"] = dataclasses.asdict(self._used)
         if self._loaded is not None:
             model, _, device = self._loaded
-            said |= device.settings()
+            said |= device.settings() | {"memory_selection": self._rules().memory_selection}
             own = sorted(vars(model).keys() & model.config.to_dict().keys())
             said |= {key: getattr(model, key) for key in own if isinstance(getattr(model, key), (int, float))}
         return said
@@ -131,9 +133,13 @@ class Sam3Tracker:
         return Following(engine, video, texts, pixels, device, seen, progress, more)
 
     def _engine(self, encoded: list[Any], video: Video, speed: Speed) -> Engine:
-        return Engine(
-            self._loaded[0], encoded, video.frame_count, least_quality=self._least_quality, speed=speed
-        )
+        return Engine(self._loaded[0], encoded, video.frame_count, rules=self._rules(), speed=speed)
+
+    def _rules(self) -> Rules:
+        rules = Rules.of(self._loaded[0])
+        if self._memory_selection is None:
+            return rules
+        return dataclasses.replace(rules, memory_selection=self._memory_selection)
 
 
 def _time_a_frame(engine: Engine, video: Video, processor: Any, device: Device) -> float:

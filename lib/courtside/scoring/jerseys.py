@@ -205,13 +205,14 @@ def _read(
 ) -> list[dict[str, Any]]:
     """Each row of ``players`` whose track is on an object of ``true``, the one in most frames.
 
-    ``names`` are the ``player_id`` of tracks.
+    ``names`` are the ``player_id`` of tracks, null of one that is nobody's.
     """
     by_name = players.set_index("player_id", drop=False)
     rows = []
     for track, counts in shared.groupby(level=0):
-        owner, row = int(counts.idxmax()[1]), by_name.loc[names[track]]
-        if owner in true:
+        owner = int(counts.idxmax()[1])
+        if owner in true and isinstance(names[track], str):
+            row = by_name.loc[names[track]]
             rows.append(
                 {
                     "player_id": row["player_id"],

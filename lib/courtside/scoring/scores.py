@@ -137,7 +137,10 @@ def score(
         merged = counts
         pairs = detections[["player_id", "tracking_id"]].drop_duplicates()
         if pairs["player_id"].duplicated().any() or pairs["tracking_id"].duplicated().any():
-            owners = detections["player_id"].factorize()[0].astype(np.int64) + 1
+            owners, names = detections["player_id"].factorize()
+            # What is no player's stays the track that it is.
+            rest = len(names) + detections["tracking_id"].to_numpy()
+            owners = np.where(owners < 0, rest, owners + 1).astype(np.int64)
             detections = detections.assign(tracking_id=owners)
             comparison = compare(detections, labels, match)
             merged, _ = count(comparison.select(*scored), start_s, end_s, threshold)
