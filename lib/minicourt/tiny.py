@@ -120,6 +120,8 @@ def config(**settings) -> Sam3VideoConfig:
         # Of an object the latest frames in which it was seen well are remembered, however long ago they were.
         "use_memory_selection": True,
         "mf_threshold": 0.5,
+        # Of masks that overlap each has the pixels that it claims more surely than the other.
+        "non_overlap_masks_for_output": True,
         "max_object_pointers_in_encoder": 8,
         "memory_attention_hidden_size": HIDDEN,
         "memory_attention_num_layers": 2,

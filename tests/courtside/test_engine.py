@@ -86,7 +86,7 @@ def by_engine(engine: Engine, frames: list[torch.Tensor], order: range | None = 
     order = order or range(len(frames))[:: -1 if engine.state.reverse else 1]
     found = {}
     for shown in engine.run((number, frames[number]) for number in order):
-        kept, masks = full_size(shown, HEIGHT, WIDTH)
+        kept, masks = full_size(shown, HEIGHT, WIDTH, engine.rules.whole_overlaps)
         whole = [place for place, mask in enumerate(masks) if mask.any()]
         kept = [kept[place] for place in whole]
         found[shown.frame] = (
@@ -406,6 +406,21 @@ def test_a_model_says_which_frames_it_remembers(said, stock, selection, model, m
     assert Engine(model, prompts(1), 9, rules=rules).limits.least_quality == selection
 
 
+@pytest.mark.parametrize(
+    ("said", "stock", "whole"),
+    [
+        ({}, False, True),
+        ({"on": False}, False, True),
+        ({"on": True}, False, False),
+        ({"on": True}, True, True),
+    ],
+)
+def test_a_model_says_whose_the_pixels_are_that_two_masks_share(said, stock, whole, model, monkeypatch):
+    for value in said.values():
+        monkeypatch.setattr(model.tracker_model.config, "non_overlap_masks_for_output", value, raising=False)
+    assert Rules.of(model, stock).whole_overlaps == whole
+
+
 # Memory
 
 
@@ -570,7 +585,7 @@ def test_a_saved_state_goes_on_as_if_never_stopped(model, tmp_path):
     assert more == {"found": True}
     assert 0 < second.state.nbytes <= first.state.nbytes
     late = list(second.run((number, frames[number]) for number in range(12, 24)))
-    shown = [full_size(frame, HEIGHT, WIDTH) for frame in early + late]
+    shown = [full_size(frame, HEIGHT, WIDTH, True) for frame in early + late]
     assert [len(frame.object_ids) for frame in early + late] != [0] * 24
     for (_, masks), (_, _, _, other) in zip(shown, wanted.frames.values(), strict=True):
         assert np.array_equal(masks[masks.any(axis=(1, 2))], other)
@@ -715,8 +730,37 @@ def test_of_two_masks_the_surer_keeps_the_pixels_they_share():
     shown = FrameMasks(
         0, (1, 2, 3, 5), (0, 0, 1, 0), (0.5,) * 4, (0.9, 0.6, 0.1, 0.8), (shared, right, right, empty)
     )
-    kept, masks = full_size(shown, 2, 2)
+    kept, masks = full_size(shown, 2, 2, True)
     assert kept == [0, 1, 2]
     assert masks.astype(int).tolist() == [[[1, 0], [1, 0]], [[0, 1], [0, 1]], [[1, 1], [1, 1]]]
     equal = FrameMasks(0, (1, 2), (0, 0), (0.5,) * 2, (0.9, 0.9), (right, shared))
-    assert full_size(equal, 2, 2)[1].astype(int).tolist() == [[[1, 1], [1, 1]], [[0, 0], [0, 0]]]
+    kept, masks = full_size(equal, 2, 2, True)
+    assert (kept, masks.astype(int).tolist()) == ([0], [[[1, 1], [1, 1]]])
+
+
+def test_each_pixel_goes_to_the_mask_that_claims_it_more_surely():
+    left, right = torch.tensor([[3.0, 1.0, -1.0]]), torch.tensor([[1.0, 2.0, 3.0]])
+    shown = FrameMasks(0, (1, 2, 3), (0, 0, 1), (0.5,) * 3, (0.9, 0.6, 0.1), (left, right, right))
+    kept, masks = full_size(shown, 1, 3, False)
+    assert kept == [0, 1, 2]
+    assert masks[:, 0].astype(int).tolist() == [[1, 0, 0], [0, 1, 1], [1, 1, 1]]
+    equal = FrameMasks(0, (1, 2), (0, 0), (0.5,) * 2, (0.6, 0.9), (right, right))
+    assert full_size(equal, 1, 3, False)[0] == [0]
+
+
+@pytest.mark.parametrize("size", [(5, 9), (90, 160), (63, 40)])
+@pytest.mark.parametrize("whole_overlaps", [True, False])
+def test_masks_are_those_of_all_logits_at_full_size(size, whole_overlaps):
+    """Only a part of the picture is looked at for each mask; nothing of it lies outside."""
+    random = np.random.default_rng(5)
+    small = torch.from_numpy(random.normal(-1.5, 1.5, (4, 20, 20))).float()
+    small[0, 3:], small[1, :, :15], small[2, :18] = -1, -1, -1
+    scores = (0.5, 0.8, 0.6, 0.7)
+    shown = FrameMasks(0, (1, 2, 3, 4), (0,) * 4, scores, scores, tuple(small))
+    large = torch.nn.functional.interpolate(small[:, None], size=size, mode="bilinear")[:, 0].numpy()
+    rank = np.array(scores)[:, None, None] if whole_overlaps else large
+    winner = np.where(large > 0, rank, -np.inf).argmax(axis=0)
+    wanted = (large > 0) & (winner == np.arange(4)[:, None, None])
+    kept, masks = full_size(shown, *size, whole_overlaps)
+    assert kept == np.flatnonzero(wanted.any(axis=(1, 2))).tolist() != []
+    assert np.array_equal(masks, wanted[kept])

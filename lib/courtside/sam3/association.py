@@ -26,7 +26,9 @@ class Rules:
 
     ``memory_selection`` is the least quality of a remembered frame, None where the latest frames are
     remembered, good or not: ``mf_threshold`` of a tracker whose ``config.json`` has ``use_memory_selection``,
-    as Meta's code names them. transformers' loop doesn't know it.
+    as Meta's code names them. ``whole_overlaps``: all that two masks share goes to the object with the higher
+    tracker score, as transformers has it; not so where ``config.json`` has ``non_overlap_masks_for_output``,
+    as Meta's code names it: then each pixel goes to the object whose logit is highest there.
 
     The switches give back behaviour of transformers' loop that we hold to be wrong, so that the rest can
     be compared with it. ``every_pointer``: the pointers of all earlier conditioning frames are read, not
@@ -67,6 +69,7 @@ class Rules:
     hidden_count_as_seen: bool = False
     equals_stay: bool = False
     memory_selection: float | None = None
+    whole_overlaps: bool = True
 
     @classmethod
     def of(cls, model: Any, stock: bool = False) -> Rules:
@@ -74,9 +77,17 @@ class Rules:
         own = {each.name: getattr(model, each.name) for each in fields(cls) if each.default is MISSING}
         switches = [each.name for each in fields(cls) if each.default is False]
         tracker = model.tracker_model.config
-        selects = not stock and getattr(tracker, "use_memory_selection", False)
-        selection = tracker.mf_threshold if selects else None
-        return cls(**own, **dict.fromkeys(switches, stock), memory_selection=selection)
+
+        def asks(name: str) -> bool:
+            """Whether ``config.json`` asks for what transformers doesn't know."""
+            return not stock and getattr(tracker, name, False)
+
+        return cls(
+            **own,
+            **dict.fromkeys(switches, stock),
+            memory_selection=tracker.mf_threshold if asks("use_memory_selection") else None,
+            whole_overlaps=not asks("non_overlap_masks_for_output"),
+        )
 
 
 @dataclass(slots=True)

@@ -376,31 +376,57 @@ class Engine:
                 track.memory.move_to(self._home)
 
 
-def full_size(shown: FrameMasks, height: int, width: int) -> tuple[list[int], np.ndarray]:
+def full_size(
+    shown: FrameMasks, height: int, width: int, whole_overlaps: bool
+) -> tuple[list[int], np.ndarray]:
     """Masks at the size of the video: positions in ``shown`` and bool (N, height, width).
 
-    Objects without a pixel are left out. Of two objects of one prompt, a pixel belongs to the one whose
-    tracker score is higher, of equal ones to the first.
+    Objects without a pixel are left out. A pixel that several objects of one prompt claim belongs to the one
+    whose logit is highest there or, with ``whole_overlaps``, whose tracker score is; of equal ones to the
+    first.
     """
-    masks: dict[int, np.ndarray] = {}
-    taken: dict[int, np.ndarray] = {}
-    # A mask at a time stays in the processor's cache: all at once take twice as long.
-    for index in sorted(range(len(shown.masks)), key=lambda index: -shown.tracker_scores[index]):
-        # Weighted means of what is nowhere above 0 are nowhere above 0.
-        if shown.masks[index].max() <= 0:
-            continue
-        mask = at_size(shown.masks[index], height, width)
-        if mask.any():
-            earlier = taken.setdefault(shown.prompts[index], np.zeros_like(mask))
-            mask &= ~earlier
-            earlier |= mask
-            masks[index] = mask
-    kept = sorted(masks)
-    return kept, np.array([masks[index] for index in kept], bool).reshape(-1, height, width)
+    inside = [index for index, mask in enumerate(shown.masks) if mask.max() > 0]
+    if whole_overlaps:
+        inside.sort(key=lambda index: -shown.tracker_scores[index])
+    owners = {prompt: np.full((height, width), -1, np.int32) for prompt in set(shown.prompts)}
+    highest = {prompt: np.zeros((height, width), np.float32) for prompt in owners}
+    # A mask at a time, and only where it is, stays in the processor's cache.
+    parts: dict[int, tuple[slice, slice]] = {}
+    for index in inside:
+        parts[index] = there = _reach(shown.masks[index], height, width)
+        logits = _enlarged(shown.masks[index], height, width)[there]
+        owner, best = owners[shown.prompts[index]][there], highest[shown.prompts[index]][there]
+        wins = logits > best
+        if whole_overlaps:
+            wins &= owner < 0
+        owner[wins] = index
+        np.maximum(best, logits, out=best)
+    own = {index: owners[shown.prompts[index]][there] == index for index, there in parts.items()}
+    kept = sorted(index for index, mask in own.items() if mask.any())
+    masks = np.zeros((len(kept), height, width), bool)
+    for mask, index in zip(masks, kept, strict=True):
+        mask[parts[index]] = own[index]
+    return kept, masks
+
+
+def _reach(logits: torch.Tensor, height: int, width: int) -> tuple[slice, slice]:
+    """The rows and columns at the size of the video in which a mask can be: those that a pixel on the model's
+    grid has a share in."""
+    reach = []
+    for axis, size in enumerate((height, width)):
+        some = torch.nonzero((logits > 0).any(1 - axis))
+        step = size / logits.shape[axis]
+        first, last = (int(some[at]) for at in (0, -1))
+        reach.append(slice(max(0, int((first - 0.5) * step) - 1), int((last + 1.5) * step) + 1))
+    return reach[0], reach[1]
 
 
 def at_size(logits: torch.Tensor, height: int, width: int) -> np.ndarray:
     """A mask, bool (height, width), from its logits (h, w) on the model's mask grid."""
+    return _enlarged(logits, height, width) > 0
+
+
+def _enlarged(logits: torch.Tensor, height: int, width: int) -> np.ndarray:
     # Interpolating bfloat16 logits would make the outline of a mask coarse.
     large = interpolate(logits[None, None].float(), size=(height, width), mode="bilinear")[0, 0]
-    return (large > 0).cpu().numpy()
+    return large.cpu().numpy()

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from courtside.device import Device, choose_device
 from courtside.errors import DeviceError, SettingError
 from courtside.sam3 import weights
+from courtside.sam3.association import Rules
 from courtside.sam3.engine import FrameMasks
 from courtside.sam3.network import Network, Proposals, detect_all, overlaps
 from courtside.sam3.tracker import check_texts, encode_texts, prepared, to_detections, warn_of_nothing
@@ -158,7 +159,7 @@ class Sam3Associate:
         self, video: Video, texts: list[str], finds: Iterator[FrameFinds], model: Any, progress: bool
     ) -> Iterator[FrameDetections]:
         tracks: list[_Linked] = []
-        next_id = 1
+        rules, next_id = Rules.of(model), 1
         options = {} if progress else {"disable": True}
         for seen in tqdm(finds, desc=self.name, total=video.frame_count, unit="frame", **options):
             tracks = [track for track in tracks if seen.frame - track.frame <= self._buffer + 1]
@@ -192,6 +193,7 @@ class Sam3Associate:
                 ),
                 video,
                 texts,
+                rules,
             )
         if next_id == 1:
             warn_of_nothing(video, texts, stacklevel=2)

@@ -179,7 +179,7 @@ class Sam3Session:
         self._note("add_text", frame=frame_idx, text=texts[-1])
         [(_, pixels)] = self._pixels(range(frame_idx, frame_idx + 1))
         engine.step(frame_idx, pixels)
-        return to_detections(engine.state.waiting[0], self.video, texts)
+        return to_detections(engine.state.waiting[0], self.video, texts, engine.rules)
 
     def _add_clicks(
         self,
@@ -200,7 +200,7 @@ class Sam3Session:
             raise SettingError("an object needs a point on it, or a box, beside points that are not on it")
         track = self._track_of(number, Clicks(own.prompt, {frame: own.frames[frame]}))
         shown = FrameMasks(frame, (number,), (own.prompt,), (1.0,), (1.0,), (track.given[frame],))
-        found = to_detections(shown, self.video, self.prompts)
+        found = to_detections(shown, self.video, self.prompts, Rules.of(self._model))
         if not found.detections:
             x, y = points[-1]
             raise SettingError(

@@ -83,7 +83,9 @@ class Sam3Tracker:
         said["speed"] = dataclasses.asdict(self._used)
         if self._loaded is not None:
             model, _, device = self._loaded
-            said |= device.settings() | {"memory_selection": self._rules().memory_selection}
+            rules = self._rules()
+            said |= device.settings() | {"memory_selection": rules.memory_selection}
+            said["whole_overlaps"] = rules.whole_overlaps
             own = sorted(vars(model).keys() & model.config.to_dict().keys())
             said |= {key: getattr(model, key) for key in own if isinstance(getattr(model, key), (int, float))}
         return said
@@ -153,7 +155,7 @@ def _time_a_frame(engine: Engine, video: Video, processor: Any, device: Device) 
         if frame is None:
             break
         engine.step(number, frame)
-        to_detections(engine.state.waiting[-1], video, [""] * 64)
+        to_detections(engine.state.waiting[-1], video, [""] * 64, engine.rules)
         took.append(time.perf_counter() - clock)
     # The first two frames make the objects that the others follow.
     return statistics.median(took[2:] or took)
@@ -231,7 +233,7 @@ class Following(Iterator[FrameDetections]):
             yield now
 
     def _detections(self, shown: FrameMasks, place: int) -> FrameDetections:
-        return to_detections(shown, self._video, self._texts, self._seen[place])
+        return to_detections(shown, self._video, self._texts, self._engine.rules, self._seen[place])
 
     def close(self) -> None:
         """Stop following."""
@@ -313,14 +315,14 @@ def _backward(video: Video, numbers: Sequence[int]) -> Iterator[Frame]:
 
 
 def to_detections(
-    shown: FrameMasks, video: Video, texts: list[str], number: int | None = None
+    shown: FrameMasks, video: Video, texts: list[str], rules: Rules, number: int | None = None
 ) -> FrameDetections:
     """What the engine shows as boxes and masks at the size of ``video``, as its frame ``number``.
 
     ``number`` is by default the engine's own.
     """
     number = shown.frame if number is None else number
-    kept, stack = full_size(shown, video.height, video.width)
+    kept, stack = full_size(shown, video.height, video.width, rules.whole_overlaps)
     detections = []
     for index, mask in zip(kept, stack, strict=True):
         box = masks.mask_to_box(mask)
