@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 SURE = 0.95
-"""A merge is sure when both tracks carry their number with at least this probability."""
+"""A merge is sure when both tracks carry their number, or are one person, with at least this probability."""
 
 CROSSING = 0.3
 """Two whose boxes overlap by this IoU are crossing: what is seen there may be the other one."""
@@ -66,7 +66,10 @@ class Answer:
 
 
 class Merge(NamedTuple):
-    """Two tracks that look like one player; ``confidence`` is that both carry their number."""
+    """Two tracks that look like one player.
+
+    ``confidence`` is that both carry their number, or that they are one person by all that was seen.
+    """
 
     first: int
     second: int
@@ -80,6 +83,11 @@ class Tracklet(NamedTuple):
     tracking_id: int
     first_frame: int
     last_frame: int
+
+
+Alike = Callable[[tuple[int, ...], Sequence[tuple[int, ...]]], np.ndarray]
+"""The natural logarithms, float64 [n], of how much likelier all that was seen of one group of tracks and of
+each of n others is if they are one person's."""
 
 
 class _Track(NamedTuple):
@@ -245,13 +253,27 @@ def answer(
 
 
 def propose_merges(
+    answers: Mapping[int, Answer],
+    teams: Mapping[int, str | None],
+    together: set[tuple[int, int]],
+    alike: Alike | None = None,
+) -> list[Merge]:
+    """Tracks of one team that look like one player and are not on screen together, each with an earlier one.
+
+    Tracks that were given one number are one player. Where two that carry a number are on screen together, a
+    third goes with the surer one. Sure tracks go with sure ones, whoever else there is. A track without a
+    sure number is whoever of its team it is most ``alike``, if anybody: that it is somebody else of the team
+    is held as likely beforehand as that it is one of them. Tracks of an unknown team stay alone.
+    """
+    merges = _of_one_number(answers, teams, together)
+    if alike is None:
+        return merges
+    return _from_the_first([*merges, *_of_one_look(merges, answers, teams, together, alike)])
+
+
+def _of_one_number(
     answers: Mapping[int, Answer], teams: Mapping[int, str | None], together: set[tuple[int, int]]
 ) -> list[Merge]:
-    """Tracks of one team and number that are not on screen together, each with an earlier one.
-
-    Only tracks of a known team that were given a number are proposed. Where two that carry a number are on
-    screen together, a third goes with the surer one. Sure tracks go with sure ones, whoever else there is.
-    """
     players: dict[tuple[str, str], list[list[int]]] = {}
     for track in sorted(answers, key=lambda track: (-answers[track].confidence, track)):
         given, team = answers[track], teams.get(track)
@@ -273,6 +295,79 @@ def propose_merges(
             confidence = answers[first].confidence * answers[track].confidence
             merges.append(Merge(first, track, confidence, both_sure))
     return sorted(merges, key=lambda merge: merge.second)
+
+
+def _of_one_look(
+    merges: list[Merge],
+    answers: Mapping[int, Answer],
+    teams: Mapping[int, str | None],
+    together: set[tuple[int, int]],
+    alike: Alike,
+) -> list[Merge]:
+    """Tracks that no sure number names, each with whom it looks like: the surest first, since with each
+    there is more to compare the others with."""
+    groups = {track: (track,) for track in answers if teams.get(track) not in (None, REFEREE)}
+    for merge in merges:
+        if merge.sure:
+            groups[merge.first] += groups.pop(merge.second)
+    numbers = {track: answers[track].number for track in groups}
+    meets: dict[int, set[int]] = {track: set() for track in groups}
+    for pair in together:
+        for one, other in itertools.permutations(pair):
+            meets.setdefault(one, set()).add(other)
+
+    def likeliest(track: int) -> tuple[float, int]:
+        """The chance that the track is of whom it is most alike, and of whom."""
+        apart = set().union(*(meets[one] for one in groups[track]))
+        others = [
+            other
+            for other, group in groups.items()
+            if other != track
+            and teams[other] == teams[track]
+            and (numbers[other] is None or numbers[track] in (None, numbers[other]))
+            and apart.isdisjoint(group)
+        ]
+        if not others:
+            return 0.0, track
+        gains = alike(groups[track], [groups[other] for other in others]) - np.log(len(others))
+        # Somebody else of the team counts 0.
+        most = max(0.0, gains.max())
+        shares = np.exp(gains - most) / (np.exp(gains - most).sum() + np.exp(-most))
+        best = int(shares.argmax())
+        return float(shares[best]), others[best]
+
+    left = [track for track in groups if numbers[track] is None or answers[track].confidence < SURE]
+    found: list[Merge] = []
+    for track in sorted(left, key=lambda track: (-likeliest(track)[0], track)):
+        chance, other = likeliest(track)
+        if chance >= ABSTAIN_BELOW:
+            found.append(Merge(other, track, chance, chance >= SURE))
+        if chance >= SURE:
+            groups[other] += groups.pop(track)
+            numbers[other] = numbers[other] or numbers[track]
+    return found
+
+
+def _from_the_first(merges: list[Merge]) -> list[Merge]:
+    """The same joins, with the first track of those that are surely one in place of each."""
+    sure = [merge for merge in merges if merge.sure]
+    tracks = sorted({track for merge in merges for track in merge[:2]})
+    place = {track: at for at, track in enumerate(tracks)}
+    edges = np.array([[place[one] for one in merge[:2]] for merge in sure], int).reshape(-1, 2).T
+    graph = coo_array((np.ones(len(sure)), tuple(edges)), shape=(len(tracks), len(tracks)))
+    _, labels = connected_components(graph, directed=False)
+    root = {track: tracks[int(np.argmax(labels == labels[place[track]]))] for track in tracks}
+    joined = {
+        track: min(merge.confidence for merge in sure if track in merge[:2])
+        for track in tracks
+        if track != root[track]
+    }
+    done = {track: Merge(root[track], track, confidence, True) for track, confidence in joined.items()}
+    for merge in sorted(merges, key=lambda merge: -merge.confidence):
+        first, second = sorted(root[track] for track in merge[:2])
+        if first != second:
+            done.setdefault(second, Merge(first, second, merge.confidence, False))
+    return sorted(done.values(), key=lambda merge: merge.second)
 
 
 def _candidates(vote: Vote, allowed: Sequence[str] | None) -> _Track:

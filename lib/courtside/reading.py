@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import groupby, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -13,11 +14,12 @@ import numpy as np
 import pandas as pd
 
 from courtside import tables
+from courtside.appearance import BANDS, Likeness, Look, moments
 from courtside.errors import ModelError
 from courtside.files import whole
 from courtside.jersey.crop import Torso, choose
 from courtside.jersey.readers import Reader, Reading, read_each
-from courtside.jersey.vote import Vote, change, likelihood_ratios, vote
+from courtside.jersey.vote import Vote, agreement, change, likelihood_ratios, vote, wearing
 from courtside.players import (
     CROSSING,
     Answer,
@@ -53,7 +55,7 @@ class _Part(NamedTuple):
     """What was looked at of a track or a part of it, in order of time.
 
     ``certain`` is the ``tracklet`` without the crossings in which its track may have changed the player.
-    ``colors`` float64 [n, 3] RGB of all its torsos.
+    ``colors`` float64 [n, 3] RGB of all its torsos, ``looks`` its :func:`courtside.appearance.moments`.
     """
 
     tracklet: Tracklet
@@ -61,6 +63,7 @@ class _Part(NamedTuple):
     torsos: list[Torso]
     readings: list[Reading]
     colors: np.ndarray
+    looks: np.ndarray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,7 +91,8 @@ def read_players(
     ``accept_merges`` the sure proposals become one player each, and a warning says which. A track whose
     readings show that it went on with somebody else where two people crossed is cut there, its parts are
     different players, and a warning says so. A player is in one place at a time: of two tracks that were
-    merged and share a few frames, those of the one that began first are no player's.
+    merged and share a few frames, those of the one that began first are no player's. How alike people of a
+    team look is learnt from the tracks themselves, see :class:`courtside.appearance.Likeness`.
     """
     warnings: list[str] = []
     prompts = detections.drop_duplicates("tracking_id").set_index("tracking_id")["prompt"]
@@ -107,7 +111,7 @@ def read_players(
             except ModelError as error:
                 works = False
                 warnings.append(f"no numbers were read: {error}")
-        parts += read or [_Part(whole_track, whole_track, [], [], _colors(torsos))]
+        parts += read or [_seen(whole_track, whole_track, torsos, overlaps.loc[track])]
     parts = _aligned(sorted(parts, key=lambda part: part.tracklet), overlaps)
     warnings += _cuts(parts, video)
     # From here on each part is a track of its own.
@@ -129,12 +133,29 @@ def read_players(
         for track, each in found.items()
     }
     colors = {track: each.colors for track, each in found.items()}
+    looks = {track: each.looks for track, each in found.items()}
     teams = name_teams(find_teams({track: prompts[track] for track in found}, colors), colors, votes, roster)
     brief = round(_BRIEF_S * video.fps)
     answers = answer(votes, teams, co_visible(detections[certain], brief), roster)
     if roster is not None:
         warnings += _more_than_roster(detections, teams, roster)
-    merges = propose_merges(answers, teams, co_visible(detections, brief))
+    together = co_visible(detections, brief)
+    mates = [pair for pair in together if teams[pair[0]] is not None and len({*map(teams.get, pair)}) == 1]
+    likeness = Likeness.learn(looks, mates)
+
+    @cache
+    def seen(group: tuple[int, ...]) -> tuple[np.ndarray, Look]:
+        allowed = None if roster is None else roster.numbers(teams[group[0]])
+        said = wearing([votes[track] for track in group], allowed)
+        return said, Look.of(np.concatenate([looks[track] for track in group]))
+
+    def alike(one: tuple[int, ...], others: Sequence[tuple[int, ...]]) -> np.ndarray:
+        allowed = None if roster is None else roster.numbers(teams[one[0]])
+        numbers, faces = zip(*map(seen, others), strict=True)
+        ratios = agreement(seen(one)[0], np.array(numbers), allowed)
+        return ratios if likeness is None else ratios + likeness.log_ratios(seen(one)[1], faces)
+
+    merges = propose_merges(answers, teams, together, alike)
     if accept_merges:
         done = [merge for merge in merges if merge.sure]
         if done:
@@ -224,11 +245,15 @@ def _read_apart(
         for part in (early, late):
             yield from _read_apart(reader, *part, overlaps, known)
         return
-    yield _Part(tracklet, certain, chosen, readings, _colors(torsos))
+    yield _seen(tracklet, certain, torsos, overlaps)._replace(torsos=chosen, readings=readings)
 
 
-def _colors(torsos: Sequence[Torso]) -> np.ndarray:
-    return np.array([torso.rgb for torso in torsos]).reshape(-1, 3)
+def _seen(tracklet: Tracklet, certain: Tracklet, torsos: Sequence[Torso], overlaps: pd.Series) -> _Part:
+    """A part of which nothing was read yet."""
+    colors = np.array([torso.rgb for torso in torsos]).reshape(-1, 3)
+    clear = [torso.body for torso in torsos if overlaps[torso.frame] < CROSSING]
+    looks = moments(np.array(clear).reshape(-1, len(BANDS) - 1, 3))
+    return _Part(tracklet, certain, [], [], colors, looks)
 
 
 def _aligned(parts: list[_Part], overlaps: pd.Series) -> list[_Part]:

@@ -151,8 +151,8 @@ with somebody else is two players', and listed twice where the first one came ba
 share a frame. ``confidence`` is the probability of the ``likeliest`` number, which is given as
 ``jersey_number`` only where it is high enough; else ``why`` says why not. ``near_tie`` marks a ``runner_up``
 that comes close. ``evidence_frames`` lists the frames whose crops speak for the number, the strongest first.
-``same_as`` proposes an earlier player as the same person, with the probability that both numbers are right;
-0 without a proposal.
+``same_as`` proposes an earlier player as the same person, with the probability that both numbers are right
+or, where one has none, that all that was seen is of one person; 0 without a proposal.
 """
 
 ROSTER = pa.DataFrameSchema(

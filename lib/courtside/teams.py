@@ -45,8 +45,8 @@ def find_teams(prompts: Mapping[int, str | None], colors: Mapping[int, np.ndarra
     if not rest:
         return teams
     middles = np.array([_lab(np.median(colors[track], axis=0)) for track in rest])
-    if len(rest) == 1:
-        return teams | {rest[0]: name_color(middles[0])}
+    if len(np.unique(middles, axis=0)) == 1:
+        return teams | dict.fromkeys(rest, name_color(middles[0]))
     centers, _ = kmeans2(middles, 2, minit="++", rng=np.random.default_rng(0), missing="warn")
     if not np.isfinite(centers).all() or np.linalg.norm(centers[0] - centers[1]) < _APART:
         same = name_color(np.median(middles, axis=0))

@@ -17,7 +17,7 @@ from courtside.jersey import readers as readers_module
 from courtside.jersey.crop import SIDE_PX, cut
 from courtside.jersey.finder import find_numbers
 from courtside.jersey.readers import END, ctc_digits, read_each
-from courtside.jersey.vote import change
+from courtside.jersey.vote import agreement, change, wearing
 from courtside.video import Video, VideoWriter
 
 
@@ -232,6 +232,25 @@ def test_a_roster_restricts_and_helps(noise):
     assert bound[NUMBERS.index("71")] == 0
     assert posterior(votes, [])[1] == 1.0
     assert none < 1
+
+
+def test_what_tracks_say_of_one_number_agrees_or_not(noise):
+    """Two tracks on which one of 100 numbers was surely read are 100 times likelier to be one person's."""
+    nine, again, other = (vote([reading(**{f"_{text}": 0.9})] * 8, noise) for text in (98, 98, 47))
+    unread, doubtful = vote([reading()] * 8, noise), vote([reading(_98=0.3)] * 2 + [reading()] * 8, noise)
+    worn = {name: wearing([each]) for name, each in {"9": nine, "unread": unread, "doubt": doubtful}.items()}
+    told = agreement(worn["9"], np.array([wearing([one]) for one in (again, other, unread, doubtful)]))
+    assert told[0] == pytest.approx(np.log(100), abs=0.1)
+    assert told[1] < -5
+    assert told[2] == pytest.approx(0, abs=0.05)
+    assert 0.1 < told[3] < told[0]
+    # Both ways, and with a track that says nothing beside it.
+    assert agreement(worn["doubt"], worn["9"][None])[0] == pytest.approx(told[3])
+    assert agreement(wearing([nine, unread]), wearing([again])[None]) == pytest.approx(told[:1], abs=0.05)
+    # Of a roster of two, a number says less; one that has none of it says nothing.
+    few = [wearing([each], ["98", "4"]) for each in (nine, again)]
+    assert agreement(few[0], few[1][None], ["98", "4"]) == pytest.approx([np.log(2)], abs=0.1)
+    assert agreement(wearing([nine], []), wearing([again], [])[None], []) == [0.0]
 
 
 # Crops

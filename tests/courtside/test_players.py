@@ -136,6 +136,68 @@ def test_a_doubtful_track_does_not_keep_sure_ones_apart():
     ]
 
 
+def by_looks(*pairs: tuple[int, int, float]):
+    """How alike tracks are, by pairs; what is not given is as of two people. Groups are as alike as those of
+    their tracks that are most alike."""
+    known = {frozenset(pair): value for *pair, value in pairs}
+
+    def alike(one, others):
+        return np.array(
+            [max(known.get(frozenset((a, b)), -9.0) for a in one for b in each) for each in others]
+        )
+
+    return alike
+
+
+UNREAD = Answer(None, None, 0.0)
+NINE, SEVEN = Answer("9", "9", 0.999), Answer("7", "7", 0.999)
+LOOKS = {
+    # answers, who is seen together, how alike: then who is whom, and what is proposed
+    "nothing read": ([NINE, SEVEN, UNREAD], [(1, 2)], [(1, 3, 8.0)], [(1, 3)], []),
+    "as like one as the other": ([NINE, SEVEN, UNREAD], [(1, 2)], [(1, 3, 8.0), (2, 3, 8.0)], [], []),
+    "a little like one": ([NINE, SEVEN, UNREAD], [(1, 2)], [(1, 3, 3.0)], [], [(1, 3)]),
+    "seen together": ([NINE, SEVEN, UNREAD], [(1, 3)], [(1, 3, 8.0)], [], []),
+    "seen with a part of the player": ([NINE, NINE, UNREAD], [(2, 3)], [(1, 3, 8.0)], [(1, 2)], []),
+    "another number": ([NINE, SEVEN, Answer("4", "4", 0.9)], [], [(1, 3, 8.0)], [], []),
+    "an unsure number": ([NINE, SEVEN, Answer("9", "9", 0.9)], [(1, 2)], [(1, 3, 8.0)], [(1, 3)], []),
+    "an unsure number, nothing else": ([NINE, Answer("9", "9", 0.9)], [], [(1, 2, 0.0)], [], [(1, 2)]),
+    "before who was read": ([UNREAD, SEVEN, NINE], [], [(1, 3, 8.0)], [(1, 3)], []),
+    "before two that were read": ([UNREAD, NINE, NINE], [], [(1, 3, 8.0)], [(1, 2), (1, 3)], []),
+    "nobody was read": ([UNREAD, UNREAD, UNREAD], [], [(1, 3, 8.0)], [(1, 3)], []),
+    "one by the other": (
+        [NINE, UNREAD, UNREAD, SEVEN],
+        [(1, 4)],
+        [(1, 2, 9.0), (2, 3, 8.0)],
+        [(1, 2), (1, 3)],
+        [],
+    ),
+}
+
+
+@pytest.mark.parametrize(("told", "together", "alike", "same", "perhaps"), LOOKS.values(), ids=LOOKS.keys())
+def test_who_was_not_read_is_whom_they_look_like(told, together, alike, same, perhaps):
+    answers = dict(enumerate(told, start=1))
+    merges = propose_merges(answers, dict.fromkeys(answers, "red"), set(together), by_looks(*alike))
+    assert [merge[:2] for merge in merges if merge.sure] == same
+    assert [merge[:2] for merge in merges if not merge.sure] == perhaps
+    assert all(0.8 <= merge.confidence <= 1 for merge in merges)
+
+
+def test_only_people_of_a_team_are_alike():
+    answers = {1: NINE, 2: UNREAD, 3: UNREAD, 4: UNREAD}
+    teams = {1: "red", 2: "blue", 3: None, 4: REFEREE}
+    alike = by_looks(*((1, other, 9.0) for other in (2, 3, 4)), (3, 4, 9.0))
+    assert propose_merges(answers, teams, set(), alike) == []
+
+
+def test_that_it_is_somebody_else_is_as_likely_beforehand():
+    """Of two that it may be it is as alike as e^5 to one: e^5 / 2 against 1 and the other's e^-9 / 2."""
+    merges = propose_merges(
+        {1: NINE, 2: SEVEN, 3: UNREAD}, dict.fromkeys((1, 2, 3), "red"), {(1, 2)}, by_looks((1, 3, 5.0))
+    )
+    assert merges == [Merge(1, 3, pytest.approx(np.exp(5) / 2 / (np.exp(5) / 2 + 1 + np.exp(-9) / 2)), True)]
+
+
 def test_who_is_on_screen_together():
     table = pd.DataFrame({"frame": [0, 0, 1, 1, 2, 3], "tracking_id": [1, 2, 2, 3, 4, 1]})
     assert co_visible(table) == {(1, 2), (2, 3)}

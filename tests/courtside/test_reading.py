@@ -244,6 +244,38 @@ def test_a_player_whom_two_tracks_show_for_a_moment_is_one(swapped, tmp_path, ca
     assert not rows.duplicated(["object_id", "frame"]).any()
 
 
+LEGS = {1: (120, 80, 60), 2: (235, 205, 180), 3: (60, 40, 30)}
+
+
+def test_tracks_that_show_no_number_are_joined_by_looks(tmp_path):
+    """Three of one team, told apart by their legs only; each is lost for a while and found again."""
+    (tmp_path / "gt").mkdir()
+    rows, frames = [], 80
+    with VideoWriter(tmp_path / "video.mp4", WIDTH, HEIGHT, 25) as writer:
+        for frame in range(frames):
+            image = np.full((HEIGHT, WIDTH, 3), 110, np.uint8)
+            for who, legs in LEGS.items():
+                left = 150 * who - 120 + frame // 8
+                image[20:130, left : left + 60] = (20, 30, 140)
+                image[130:220, left : left + 60] = legs
+                if abs(frame - 30 - 5 * who) > 4:
+                    track = who if frame < 30 + 5 * who else 7 - who
+                    rows.append(f"{frame + 1},{track},{left},20,60,200,1,1,1")
+            writer.write(image)
+    (tmp_path / "gt" / "gt.txt").write_text("\n".join(rows))
+    size = f"imWidth={WIDTH}\nimHeight={HEIGHT}\nframeRate=25\nseqLength={frames}\n"
+    (tmp_path / "seqinfo.ini").write_text(f"[Sequence]\n{size}")
+    run = execute(settings(tmp_path, tmp_path / "run"), stages=("track", "read"), progress=False)
+    assert run.players()["jersey_number"].isna().all()
+    proposed = run.players().dropna(subset="same_as").set_index("player_id")
+    section = players_section(run, Video(tmp_path / "video.mp4")).html
+    assert "they look alike and are never on screen together" in section
+    assert len(proposed) == 3
+    assert proposed["same_confidence"].min() >= 0.95
+    assert cli.main(["read", str(run.folder), "--merge", "accept", "--quiet"]) == 0
+    assert sorted(run.players()["tracking_ids"].map(list)) == [[1, 6], [2, 5], [3, 4]]
+
+
 def test_two_tracks_together_for_longer_are_two_players(swapped, tmp_path):
     run = execute(handed_over(swapped, tmp_path / "labels", 20), stages=("track", "read"), progress=False)
     numbers = run.players()["jersey_number"].dropna().tolist()

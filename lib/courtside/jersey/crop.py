@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from courtside.appearance import body_colors
 from courtside.masks import decode_rle
 from courtside.scoring.frames import box_iou
 
@@ -43,7 +44,8 @@ class Torso:
 
     ``box_xyxy`` is the player's box in the frame, in pixels. ``quality`` in [0, 1] compares looks: how much
     of the torso nobody nearer covers, halved where the frame cuts it off, times the chance that a number is
-    to be seen on it. ``rgb`` is the median colour of the jersey, 0 to 255.
+    to be seen on it. ``rgb`` is the median colour of the jersey, 0 to 255, ``body`` float64 [bands, 3] what
+    :func:`courtside.appearance.body_colors` says of the whole body.
     """
 
     tracking_id: int
@@ -52,6 +54,7 @@ class Torso:
     box_xyxy: tuple[float, float, float, float]
     quality: float
     rgb: tuple[float, float, float]
+    body: np.ndarray = field(repr=False)
     image: np.ndarray = field(repr=False)
 
 
@@ -77,11 +80,17 @@ def choose(
     for frame in tqdm(frames, total=len(numbers), desc="crops", unit="frame", disable=not progress):
         _, here = next(rows)
         looks_here = list(here.itertuples(index=False))
-        cuts = [_cut(video, frame.image, look) for look in looks_here]
-        for look, crop, places in zip(looks_here, cuts, find_numbers(cuts), strict=True):
+        masks = [_mask(video, look) for look in looks_here]
+        cuts = [
+            cut(frame.image, _box(look), mask, look.others)
+            for look, mask in zip(looks_here, masks, strict=True)
+        ]
+        found = find_numbers(cuts)
+        for look, mask, crop, places in zip(looks_here, masks, cuts, found, strict=True):
             tracking_id = int(look.tracking_id)
             chance = places[0].chance if places else 0.0
-            kept.setdefault(tracking_id, []).append(_torso(look, crop, chance))
+            body = body_colors(frame.image, _box(look), mask)
+            kept.setdefault(tracking_id, []).append(_torso(look, crop, body, chance))
             if frame.index == lasts[tracking_id]:
                 yield tracking_id, kept.pop(tracking_id)
 
@@ -218,22 +227,26 @@ def _torsos(boxes: np.ndarray) -> np.ndarray:
     )
 
 
-def _cut(video: Video, image: np.ndarray, look: tuple) -> np.ndarray:
-    mask = None
-    if isinstance(look.mask_rle, str):
-        mask = decode_rle(look.mask_rle, video.height, video.width)
-    return cut(image, (look.x1, look.y1, look.x2, look.y2), mask, look.others)
+def _mask(video: Video, look: tuple) -> np.ndarray | None:
+    if not isinstance(look.mask_rle, str):
+        return None
+    return decode_rle(look.mask_rle, video.height, video.width)
 
 
-def _torso(look: tuple, crop: np.ndarray, chance: float) -> Torso:
+def _box(look: tuple) -> tuple[float, float, float, float]:
+    return float(look.x1), float(look.y1), float(look.x2), float(look.y2)
+
+
+def _torso(look: tuple, crop: np.ndarray, body: np.ndarray, chance: float) -> Torso:
     cloth = crop[_CLOTH].reshape(-1, 3)
     return Torso(
         tracking_id=int(look.tracking_id),
         frame=int(look.frame),
         time_s=float(look.time_s),
-        box_xyxy=(float(look.x1), float(look.y1), float(look.x2), float(look.y2)),
+        box_xyxy=_box(look),
         quality=float(look.whole) * chance,
         rgb=tuple(map(float, np.median(cloth, axis=0))),
+        body=body,
         image=crop,
     )
 
@@ -251,8 +264,8 @@ def _axis(mask: np.ndarray, box_xyxy: tuple[float, float, float, float], x: floa
     if len(there) < 4:
         return x, 0.0
     middles = (chest[there] @ np.arange(mask.shape[1])) / counts[there] + 0.5
-    slope = float(np.polyfit(there, middles, 1)[0])
-    lean = float(np.arctan(slope))
+    down = there - there.mean()
+    lean = float(np.arctan(down @ middles / (down @ down)))
     if abs(lean) > _MOST_LEAN:
         lean = 0.0
     return float(np.median(middles)), lean

@@ -12,7 +12,18 @@ from scipy.special import logsumexp
 
 from courtside.jersey.readers import END, Reading
 
-__all__ = ["ABSTAIN_BELOW", "NUMBERS", "Change", "Vote", "change", "likelihood_ratios", "posterior", "vote"]
+__all__ = [
+    "ABSTAIN_BELOW",
+    "NUMBERS",
+    "Change",
+    "Vote",
+    "agreement",
+    "change",
+    "likelihood_ratios",
+    "posterior",
+    "vote",
+    "wearing",
+]
 
 NUMBERS = (*(str(number) for number in range(100)), *(f"0{digit}" for digit in range(10)))
 """Every number that a jersey may carry: "0" to "99", then "00" to "09". "0" is not "00"."""
@@ -29,6 +40,7 @@ _WHOLE, _PART = 0.6, 0.1  # of a number of two digits: both are read, or one of 
 _NO_NUMBER = 0.3
 _ALIKE_S, _ALIKE = 0.3, 0.15  # looks so near in time share their faults: n of them count as n ** 0.85
 _LEADING_ZERO = 0.001
+_MOST_AGAINST = 20.0
 _TWO_PEOPLE = 0.05  # of tracks that went on with somebody else
 # Of two numbers, whether the one is no part of the other: half of "25" is read as "2" for seconds on end.
 _OTHERS = np.array([[one not in two and two not in one for two in NUMBERS] for one in NUMBERS], float)
@@ -136,6 +148,14 @@ def _prior() -> np.ndarray:
     return prior / prior.sum()
 
 
+def _worn_prior(allowed: Sequence[str] | None) -> np.ndarray:
+    """How probable each number is of one that is worn by a team of ``allowed`` numbers, float64."""
+    if allowed is None:
+        return _prior()
+    prior = np.array([float(number in allowed) for number in NUMBERS])
+    return prior / max(prior.sum(), 1.0)
+
+
 def _of_two_people(steps: np.ndarray, times_s: np.ndarray, span_s: tuple[float, float]) -> np.ndarray:
     """The evidence that each number is that of a track's longer part, another one being that of the rest.
 
@@ -208,14 +228,35 @@ def posterior(vote: Vote, allowed: Sequence[str] | None = None) -> tuple[np.ndar
     and the sum falls short of 1 where they differ: a number that was read well on part of a track only is
     not given to the whole.
     """
-    prior = _prior()
-    if allowed is not None:
-        prior = np.array([float(number in allowed) for number in NUMBERS])
+    prior = _worn_prior(allowed)
     if not prior.any():
         return prior, 1.0
-    prior *= (1 - _NO_NUMBER) / prior.sum()
+    prior *= 1 - _NO_NUMBER
     chances, none = zip(*(_normalised(each, prior) for each in (vote.evidence, vote.shared)), strict=True)
     return np.minimum(*chances), max(none)
+
+
+def wearing(votes: Sequence[Vote], allowed: Sequence[str] | None = None) -> np.ndarray:
+    """How much likelier each of ``NUMBERS`` makes what was read of one person, float64, than any number does.
+
+    ``votes`` are of the person's tracks, on each of which the number may also not be legible. ``allowed`` is
+    as in :func:`posterior`.
+    """
+    prior = _worn_prior(allowed)
+    likely = np.ones(len(NUMBERS))
+    for each in votes:
+        chances, none = posterior(each, allowed)
+        likely *= none + np.divide(chances, prior, out=np.zeros(len(NUMBERS)), where=prior > 0)
+    return likely / max(float(prior @ likely), 1e-300)
+
+
+def agreement(one: np.ndarray, others: np.ndarray, allowed: Sequence[str] | None = None) -> np.ndarray:
+    """The natural logarithms, float64 [n], of how much likelier what was read of ``one`` and of each of
+    ``others`` is if they are one person, from what :func:`wearing` says of them: at least -20."""
+    prior = _worn_prior(allowed)
+    if not prior.any():
+        return np.zeros(len(others))
+    return np.log(np.maximum((prior * one * others).sum(axis=1), np.exp(-_MOST_AGAINST)))
 
 
 def _normalised(evidence: np.ndarray, prior: np.ndarray) -> tuple[np.ndarray, float]:

@@ -194,9 +194,11 @@ def _proposals(
     by_id = {row.player_id: row for row in players.itertuples(index=False)}
     for row in players[players["same_as"].notna()].itertuples(index=False):
         other = by_id[row.same_as]
+        unread = pd.isna(other.jersey_number) or pd.isna(row.jersey_number)
+        alike = "they look alike" if unread else f"both carry {row.jersey_number}"
         said = (
-            f"{row.player_id} may be {other.player_id}: both carry {row.jersey_number} and are never on"
-            f" screen together, {words.percent(row.same_confidence)} sure."
+            f"{row.player_id} may be {other.player_id}: {alike} and are never on screen together,"
+            f" {words.percent(row.same_confidence)} sure."
         )
         strips = []
         for one in (other, row):
