@@ -309,13 +309,13 @@ def _doctor(options: argparse.Namespace) -> int:
 def _stored_settings(options: argparse.Namespace) -> Settings:
     parameters = run.Run(options.run).settings().parameters()
     changed = _scoring(options) if hasattr(options, "labels") else {}
-    changed |= _reading(options) if hasattr(options, "reader") else {}
+    changed |= _reading(options, parameters["reader"]) if hasattr(options, "reader") else {}
     return Settings(**(parameters | changed))
 
 
-def _reading(options: argparse.Namespace) -> dict:
-    """The options on reading numbers that were given."""
-    if options.reader_model is not None and options.reader != "smolvlm":
+def _reading(options: argparse.Namespace, before: str | None = None) -> dict:
+    """The options on reading numbers that were given; ``before`` is the reader of the run, if it has one."""
+    if options.reader_model is not None and (options.reader or before) != "smolvlm":
         raise SettingError("--reader-model names the weights of smolvlm: give --reader smolvlm with it")
     given = {name: getattr(options, name) for name in ("reader", "reader_model", "roster", "merge")}
     return {name: value for name, value in given.items() if value is not None}

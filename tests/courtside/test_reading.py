@@ -327,6 +327,20 @@ def test_without_a_reader_the_numbers_are_unknown_and_it_is_said(clip, run):
     assert (len(silent.players), silent.warnings) == (4, [])
 
 
+def test_a_run_is_read_with_other_weights_of_its_reader(clip, tmp_path, capsys):
+    """None of these folders holds weights, so the numbers stay unknown and it is said which are missing."""
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+    first, second = (str(tmp_path / name) for name in ("first", "second"))
+    at = settings(clip, tmp_path / "run", reader="smolvlm", reader_model=first)
+    run = execute(at, stages=("track", "read"), progress=False)
+    assert cli.main(["read", str(run.folder), "--reader-model", second, "--quiet"]) == 0
+    capsys.readouterr()
+    assert (run.settings().reader, run.settings().reader_model) == ("smolvlm", second)
+    [said] = run.status()["read"]["warnings"]
+    assert second in said
+
+
 def test_crops_that_fail_are_counted(clip, run):
     done = read_players(Video(clip / "video.mp4"), run.detections(), Fragile(), progress=False)
     failed = done.reads["why"].fillna("").str.startswith("the reader failed: too bright").sum()
