@@ -13,7 +13,7 @@ import pandas as pd
 from courtside.report.overlay import rows_by_frame
 from courtside.video import Video
 
-__all__ = ["Crop", "best_crops", "busiest_frames", "longest_tracks"]
+__all__ = ["Crop", "best_crops", "busiest_frames", "cut_out", "longest_tracks"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ def best_crops(
         boxes = rows[["x1", "y1", "x2", "y2"]].to_numpy(float)
         cover = _covered(boxes)
         for row, box in enumerate(boxes):
-            image = _cut(frame.image, box, height)
+            image = cut_out(frame.image, box, height)
             if image is None:
                 continue
             gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
@@ -117,8 +117,11 @@ def _cut_off(box: np.ndarray, video: Video) -> bool:
     return bool(box[0] < 1 or box[1] < 1 or box[2] > video.width - 1 or box[3] > video.height - 1)
 
 
-def _cut(image: np.ndarray, box: np.ndarray, height: int) -> np.ndarray | None:
-    """The box with its margin, ``height`` pixels high, at most twice as wide; None outside the frame."""
+def cut_out(image: np.ndarray, box: np.ndarray, height: int) -> np.ndarray | None:
+    """What is in a box, float [4] xyxy, with a margin of 8 %: ``height`` pixels high, at most twice as wide.
+
+    None outside the frame.
+    """
     margin = 0.08 * (box[3] - box[1])
     y1, y2 = (int(np.clip(y, 0, image.shape[0])) for y in (box[1] - margin, np.ceil(box[3] + margin)))
     x1, x2 = (int(np.clip(x, 0, image.shape[1])) for x in (box[0] - margin, np.ceil(box[2] + margin)))

@@ -9,17 +9,20 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from courtside.jersey.crop import cut
+from courtside.jersey.crop import SIDE_PX, cut
 from courtside.players import owners, tracklets_of, tracks_said
 from courtside.report import blocks, figures, overlay, words
 from courtside.report.blocks import Block
 from courtside.report.colors import color_of
+from courtside.report.crops import cut_out
 
 if TYPE_CHECKING:
     from courtside.run import Run
     from courtside.video import Video
 
 __all__ = ["players_section"]
+
+Pictures = dict[tuple[int, int], tuple[np.ndarray, np.ndarray]]
 
 _CROPS = 5
 _OPEN = 24
@@ -106,27 +109,33 @@ def _shown(players: pd.DataFrame, reads: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(chosen).sort_values(["frame", "tracking_id"]) if chosen else reads
 
 
-def _pictures(video: Video, shown: pd.DataFrame) -> dict[tuple[int, int], np.ndarray]:
-    """The torso of each row of ``shown``, by track and frame."""
+def _pictures(video: Video, shown: pd.DataFrame) -> Pictures:
+    """The torso and the whole body of each row of ``shown``, by track and frame."""
     numbers = sorted(shown["frame"].unique().tolist())
     found = {}
     for frame in video.frames_at(numbers):
         for row in shown[shown["frame"] == frame.index].itertuples(index=False):
-            found[row.tracking_id, row.frame] = cut(frame.image, (row.x1, row.y1, row.x2, row.y2))
+            box = np.array([row.x1, row.y1, row.x2, row.y2])
+            torso = cut(frame.image, tuple(box))
+            whole = cut_out(frame.image, box, SIDE_PX)
+            found[row.tracking_id, row.frame] = torso, torso if whole is None else whole
     return found
 
 
-def _strip(own: pd.DataFrame, pictures: dict[tuple[int, int], np.ndarray]) -> Block:
+def _strip(own: pd.DataFrame, pictures: Pictures, whole: bool = False) -> Block:
+    """Torsos with what was read on them or, with ``whole``, people from head to foot."""
     images = []
     for row in own.itertuples(index=False):
         if (row.tracking_id, row.frame) in pictures:
+            torso, body = pictures[row.tracking_id, row.frame]
+            at = overlay.clock(row.time_s, 1)
             read = "nothing" if pd.isna(row.text) else f"{row.text} {row.confidence:.0%}"
-            caption = f"{overlay.clock(row.time_s, 1)}: {read}" + ("" if row.used else ", not used")
-            images.append((pictures[row.tracking_id, row.frame], caption))
+            told = f"{at}: {read}" + ("" if row.used else ", not used")
+            images.append((body, at) if whole else (torso, told))
     return blocks.frame_strip(images, "crops")
 
 
-def _card(row: tuple, reads: pd.DataFrame, pictures: dict[tuple[int, int], np.ndarray]) -> str:
+def _card(row: tuple, reads: pd.DataFrame, pictures: Pictures) -> str:
     own = _own(row, reads)
     own = own.sort_values(["weight", "quality"], ascending=False, kind="stable").head(_CROPS)
     number = "number unknown" if pd.isna(row.jersey_number) else f"number {row.jersey_number}"
@@ -186,10 +195,8 @@ def _timeline(players: pd.DataFrame, reads: pd.DataFrame, video: Video, *, narro
     return figure
 
 
-def _proposals(
-    players: pd.DataFrame, reads: pd.DataFrame, pictures: dict[tuple[int, int], np.ndarray]
-) -> Block | None:
-    """Players that look like an earlier one, both with their crops."""
+def _proposals(players: pd.DataFrame, reads: pd.DataFrame, pictures: Pictures) -> Block | None:
+    """Players that look like an earlier one, both with their numbers or, where they have none, whole."""
     parts = []
     by_id = {row.player_id: row for row in players.itertuples(index=False)}
     for row in players[players["same_as"].notna()].itertuples(index=False):
@@ -203,8 +210,9 @@ def _proposals(
         strips = []
         for one in (other, row):
             own = _own(one, reads)
-            own = own.sort_values("weight", ascending=False, kind="stable").head(3)
-            strips.append(_strip(own, pictures))
+            own = own.sort_values(["weight", "quality"], ascending=False, kind="stable")
+            own = own.head(_CROPS if unread else 3)
+            strips.append(_strip(own, pictures, whole=unread))
         parts.append(blocks.stack(blocks.paragraph(said), *strips))
     if not parts:
         return None
