@@ -13,6 +13,7 @@ import pytest
 from courtside import tables
 from courtside.errors import ModelError, SettingError
 from courtside.jersey import NUMBERS, Reading, choose, make_reader, posterior, vote
+from courtside.jersey import finder as finder_module
 from courtside.jersey import readers as readers_module
 from courtside.jersey.crop import SIDE_PX, cut
 from courtside.jersey.finder import find_numbers
@@ -254,6 +255,15 @@ def test_what_tracks_say_of_one_number_agrees_or_not(noise):
 
 
 # Crops
+
+
+def test_a_torso_that_was_looked_at_is_not_looked_at_again(monkeypatch):
+    images = [jersey("28"), jersey("7"), jersey("")]
+    first = find_numbers(images[:2])
+    monkeypatch.setattr(finder_module, "places", lambda *_: pytest.fail("looked at again"))
+    assert find_numbers([image.copy() for image in images[1::-1]]) == first[::-1]
+    with pytest.raises(pytest.fail.Exception, match="looked at again"):
+        find_numbers([jersey("61", cloth=(91, 17, 33))])
 
 
 TURNED = {"upright": 0, "leaning right": 14, "leaning left": -14}

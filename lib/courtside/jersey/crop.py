@@ -33,7 +33,8 @@ _MOST_LEAN = 0.5  # radians; who leans further has bent over, and shows no numbe
 _LOOK_EVERY_S = 0.08
 _MOST_LOOKS = 240
 _LEAST_PX = 8
-_CLOSE_PX, _EDGE_PX, _FEATHER_PX, _BLUR_PX, _COARSE_PX = 25, 15, 1.5, 11, 9
+_FEATHER_PX, _BLUR_PX, _COARSE_PX = 1.5, 11, 9
+_CLOSE_PX, _EDGE_PX = 13, 7  # of a crop of half the size
 _SAME = 0.7  # boxes that overlap more are held to be of one person, followed twice
 _BOX = ["x1", "y1", "x2", "y2"]
 
@@ -144,8 +145,11 @@ def cut(
         return torso
     own = upright(255 * own, cv2.INTER_LINEAR)
     if mask is not None:
-        # Masks may leave digits out, and stop short of the cloth's edge.
-        own = cv2.dilate(cv2.morphologyEx(own, cv2.MORPH_CLOSE, _round(_CLOSE_PX)), _round(_EDGE_PX))
+        # Masks may leave digits out, and stop short of the cloth's edge. At half the size that takes a tenth
+        # of the time.
+        half = cv2.resize(own, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+        half = cv2.dilate(cv2.morphologyEx(half, cv2.MORPH_CLOSE, _round(_CLOSE_PX)), _round(_EDGE_PX))
+        own = cv2.resize(half, own.shape[::-1], interpolation=cv2.INTER_LINEAR)
     return blur_others(torso, own)
 
 
@@ -256,14 +260,15 @@ def _axis(mask: np.ndarray, box_xyxy: tuple[float, float, float, float], x: floa
 
     ``x`` and no lean where the mask shows too little of the chest.
     """
-    _, y1, _, y2 = box_xyxy
+    x1, y1, x2, y2 = box_xyxy
     rows = [int(np.clip(y1 + share * (y2 - y1), 0, mask.shape[0])) for share in _CHEST]
-    chest = mask[rows[0] : rows[1]]
+    left, right = max(0, int(x1)), max(0, int(np.ceil(x2)))
+    chest = mask[rows[0] : rows[1], left:right]
     counts = chest.sum(axis=1)
     there = np.flatnonzero(counts > 0)
     if len(there) < 4:
         return x, 0.0
-    middles = (chest[there] @ np.arange(mask.shape[1])) / counts[there] + 0.5
+    middles = (chest[there] @ np.arange(chest.shape[1])) / counts[there] + left + 0.5
     down = there - there.mean()
     lean = float(np.arctan(down @ middles / (down @ down)))
     if abs(lean) > _MOST_LEAN:
