@@ -147,7 +147,7 @@ def blobs(frame: int, *found: tuple[int, float, int]) -> FrameFinds:
 )
 def test_association_without_memory(case, frames, wanted, video):
     tracker = Sam3Associate("absent", "cpu", lost_track_buffer=2)
-    rules = SimpleNamespace(assoc_iou_thresh=0.1, new_det_thresh=0.6)
+    rules = SimpleNamespace(assoc_iou_thresh=0.1, new_det_thresh=0.6, whole_overlaps=True)
     seen = (blobs(number, *found) for number, found in enumerate(frames))
     shown = list(tracker._track(video, PROMPTS, seen, rules, False))
     assert [[each.tracking_id for each in frame] for frame in shown] == wanted

@@ -153,13 +153,13 @@ class Sam3Associate:
         Raises what :meth:`FrameDetector.find` raises.
         """
         texts, model = check_texts(prompts), self._detector.load()
-        return self._track(video, texts, self._detector.find(video, texts), model, progress)
+        return self._track(video, texts, self._detector.find(video, texts), Rules.of(model), progress)
 
     def _track(
-        self, video: Video, texts: list[str], finds: Iterator[FrameFinds], model: Any, progress: bool
+        self, video: Video, texts: list[str], finds: Iterator[FrameFinds], rules: Rules, progress: bool
     ) -> Iterator[FrameDetections]:
         tracks: list[_Linked] = []
-        rules, next_id = Rules.of(model), 1
+        next_id = 1
         options = {} if progress else {"disable": True}
         for seen in tqdm(finds, desc=self.name, total=video.frame_count, unit="frame", **options):
             tracks = [track for track in tracks if seen.frame - track.frame <= self._buffer + 1]
@@ -169,13 +169,13 @@ class Sam3Associate:
                 ious = overlaps(inside, torch.stack([track.mask for track in tracks]))
                 ious[seen.prompts[:, None] != np.array([track.prompt for track in tracks])[None]] = 0
                 for index, place in zip(*linear_sum_assignment(-ious), strict=True):
-                    if ious[index, place] >= model.assoc_iou_thresh and ious[index, place] > 0:
+                    if ious[index, place] >= rules.assoc_iou_thresh and ious[index, place] > 0:
                         owners[int(index)] = tracks[place]
             for index in range(len(scores)):
                 track = owners.get(index)
                 if track is not None:
                     track.mask, track.frame = inside[index], seen.frame
-                elif scores[index] >= model.new_det_thresh:
+                elif scores[index] >= rules.new_det_thresh:
                     prompt, score = int(seen.prompts[index]), float(scores[index])
                     owners[index] = _Linked(next_id, prompt, score, inside[index], seen.frame)
                     tracks.append(owners[index])
