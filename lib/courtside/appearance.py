@@ -10,6 +10,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from courtside.teams import to_lab
+
 __all__ = ["BANDS", "Likeness", "Look", "body_colors", "moments"]
 
 BANDS = (0.0, 0.07, 0.15, 0.32, 0.48, 0.62, 0.78, 0.92, 1.0)
@@ -58,9 +60,8 @@ def body_colors(
         middle = len(pixels) // 2
         if len(pixels) >= _LEAST_PX:
             colors[place] = np.partition(pixels, middle, axis=0)[middle]
-    seen = np.isfinite(colors)
-    lab = cv2.cvtColor((colors[None] / 255).astype(np.float32), cv2.COLOR_RGB2LAB)[0]
-    return np.where(seen, lab, np.nan)
+    # OpenCV turns what is not a number into a colour.
+    return np.where(np.isfinite(colors), to_lab(colors), np.nan)
 
 
 class Look(NamedTuple):

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 
 import cv2
 import numpy as np
+from numpy.typing import ArrayLike
 from PIL import ImageColor
 from scipy.cluster.vq import kmeans2
 from scipy.optimize import linear_sum_assignment
 
-__all__ = ["REFEREE", "find_teams", "match_teams", "name_color"]
+__all__ = ["REFEREE", "find_teams", "match_teams", "name_color", "to_lab"]
 
 REFEREE = "referee"
 """The team of those who officiate."""
@@ -44,7 +45,7 @@ def find_teams(prompts: Mapping[int, str | None], colors: Mapping[int, np.ndarra
     rest = [track for track in teams if teams[track] is None and len(colors.get(track, ()))]
     if not rest:
         return teams
-    middles = np.array([_lab(np.median(colors[track], axis=0)) for track in rest])
+    middles = to_lab([np.median(colors[track], axis=0) for track in rest])
     if len(np.unique(middles, axis=0)) == 1:
         return teams | dict.fromkeys(rest, name_color(middles[0]))
     centers, _ = kmeans2(middles, 2, minit="++", rng=np.random.default_rng(0), missing="warn")
@@ -104,13 +105,13 @@ def _away(rgb: np.ndarray, name: str) -> float:
     """How far a colour is from the one that ``name`` says, in CIELAB; 0 where it says none."""
     for word in re.findall(r"[a-z]+", name.casefold()):
         try:
-            return float(np.linalg.norm(_lab(rgb) - _lab(np.array(ImageColor.getrgb(word)))))
+            return float(np.linalg.norm(to_lab(rgb) - to_lab(ImageColor.getrgb(word))))
         except ValueError:
             continue
     return 0.0
 
 
-def _lab(rgb: np.ndarray) -> np.ndarray:
-    return cv2.cvtColor(np.array(rgb, np.float32).reshape(1, 1, 3) / 255, cv2.COLOR_RGB2LAB)[0, 0].astype(
-        float
-    )
+def to_lab(rgb: ArrayLike) -> np.ndarray:
+    """Colours, [..., 3] RGB from 0 to 255, in CIELAB, float64 of the same shape."""
+    rgb = np.asarray(rgb, np.float32)
+    return cv2.cvtColor(rgb.reshape(1, -1, 3) / 255, cv2.COLOR_RGB2LAB).astype(float).reshape(rgb.shape)
