@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -22,6 +22,7 @@ from courtside.teams import REFEREE, match_teams
 __all__ = [
     "CROSSING",
     "SURE",
+    "Alike",
     "Answer",
     "Merge",
     "Tracklet",
@@ -351,12 +352,9 @@ def _of_one_look(
 def _from_the_first(merges: list[Merge]) -> list[Merge]:
     """The same joins, with the first track of those that are surely one in place of each."""
     sure = [merge for merge in merges if merge.sure]
-    tracks = sorted({track for merge in merges for track in merge[:2]})
-    place = {track: at for at, track in enumerate(tracks)}
-    edges = np.array([[place[one] for one in merge[:2]] for merge in sure], int).reshape(-1, 2).T
-    graph = coo_array((np.ones(len(sure)), tuple(edges)), shape=(len(tracks), len(tracks)))
-    _, labels = connected_components(graph, directed=False)
-    root = {track: tracks[int(np.argmax(labels == labels[place[track]]))] for track in tracks}
+    tracks = {track for merge in merges for track in merge[:2]}
+    groups = _connected(tracks, (merge[:2] for merge in sure))
+    root = {track: group[0] for group in groups for track in group}
     joined = {
         track: min(merge.confidence for merge in sure if track in merge[:2])
         for track in tracks
@@ -378,20 +376,30 @@ def _candidates(vote: Vote, allowed: Sequence[str] | None) -> _Track:
     return _Track([NUMBERS[i] for i in best], np.log(chances[best]), float(np.log(left)))
 
 
-def _conflicts(tracks: Mapping[int, _Track], together: set[tuple[int, int]]) -> Iterator[list[int]]:
+def _conflicts(tracks: Mapping[int, _Track], together: set[tuple[int, int]]) -> list[list[int]]:
     """Groups of tracks whose numbers depend on each other's."""
+    return _connected(
+        tracks,
+        (
+            (one, other)
+            for one, other in together
+            if one in tracks and other in tracks and {*tracks[one].numbers} & {*tracks[other].numbers}
+        ),
+    )
+
+
+def _connected(tracks: Iterable[int], pairs: Iterable[tuple[int, int]]) -> list[list[int]]:
+    """``tracks`` in groups that ``pairs`` hold together, each in order, by their first."""
     ids = sorted(tracks)
     place = {track: i for i, track in enumerate(ids)}
-    edges = [
-        (place[one], place[other])
-        for one, other in together
-        if one in place and other in place and {*tracks[one].numbers} & {*tracks[other].numbers}
-    ]
+    edges = [(place[one], place[other]) for one, other in pairs]
     rows, columns = np.array(edges, int).reshape(-1, 2).T
     graph = coo_array((np.ones(len(rows)), (rows, columns)), shape=(len(ids), len(ids)))
     _, labels = connected_components(graph, directed=False)
-    for label in range(labels.max(initial=-1) + 1):
-        yield [ids[i] for i in np.flatnonzero(labels == label)]
+    groups: dict[int, list[int]] = {}
+    for track, label in zip(ids, labels.tolist(), strict=True):
+        groups.setdefault(label, []).append(track)
+    return list(groups.values())
 
 
 def _solve(

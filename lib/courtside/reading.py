@@ -22,6 +22,7 @@ from courtside.jersey.readers import Reader, Reading, read_each
 from courtside.jersey.vote import Vote, agreement, change, likelihood_ratios, vote, wearing
 from courtside.players import (
     CROSSING,
+    Alike,
     Answer,
     Merge,
     Tracklet,
@@ -140,22 +141,7 @@ def read_players(
     if roster is not None:
         warnings += _more_than_roster(detections, teams, roster)
     together = co_visible(detections, brief)
-    mates = [pair for pair in together if teams[pair[0]] is not None and len({*map(teams.get, pair)}) == 1]
-    likeness = Likeness.learn(looks, mates)
-
-    @cache
-    def seen(group: tuple[int, ...]) -> tuple[np.ndarray, Look]:
-        allowed = None if roster is None else roster.numbers(teams[group[0]])
-        said = wearing([votes[track] for track in group], allowed)
-        return said, Look.of(np.concatenate([looks[track] for track in group]))
-
-    def alike(one: tuple[int, ...], others: Sequence[tuple[int, ...]]) -> np.ndarray:
-        allowed = None if roster is None else roster.numbers(teams[one[0]])
-        numbers, faces = zip(*map(seen, others), strict=True)
-        ratios = agreement(seen(one)[0], np.array(numbers), allowed)
-        return ratios if likeness is None else ratios + likeness.log_ratios(seen(one)[1], faces)
-
-    merges = propose_merges(answers, teams, together, alike)
+    merges = propose_merges(answers, teams, together, _alike(votes, looks, teams, together, roster))
     if accept_merges:
         done = [merge for merge in merges if merge.sure]
         if done:
@@ -167,6 +153,34 @@ def read_players(
         done = []
     players = _players(found, votes, teams, answers, merges, done)
     return Reads(_reads(found, votes, reader), players, warnings)
+
+
+def _alike(
+    votes: Mapping[int, Vote],
+    looks: Mapping[int, np.ndarray],
+    teams: Mapping[int, str | None],
+    together: Iterable[tuple[int, int]],
+    roster: Roster | None,
+) -> Alike:
+    """How alike groups of tracks are, by what was read and by ``looks``, as those of team mates differ."""
+    mates = [pair for pair in together if teams[pair[0]] is not None and len({*map(teams.get, pair)}) == 1]
+    likeness = Likeness.learn(looks, mates)
+
+    def allowed(group: tuple[int, ...]) -> Sequence[str] | None:
+        return None if roster is None else roster.numbers(teams[group[0]])
+
+    @cache
+    def seen(group: tuple[int, ...]) -> tuple[np.ndarray, Look]:
+        number = wearing([votes[track] for track in group], allowed(group))
+        return number, Look.of(np.concatenate([looks[track] for track in group]))
+
+    def alike(one: tuple[int, ...], others: Sequence[tuple[int, ...]]) -> np.ndarray:
+        number, look = seen(one)
+        numbers, other_looks = zip(*map(seen, others), strict=True)
+        ratios = agreement(number, np.array(numbers), allowed(one))
+        return ratios if likeness is None else ratios + likeness.log_ratios(look, other_looks)
+
+    return alike
 
 
 def read_track(
