@@ -27,9 +27,9 @@ END = 10
 
 _SMOLVLM_KINDS = ("smolvlm", "idefics3")
 
-# What is read around a place too, at each side and above and below, in heights of the place. The last window,
-# without any room, tells stripes from digits and no more.
-_MARGINS = ((0.05, 0.05), (0.1, 0.1), (0.1, 0.0), (0.0, 0.0))
+# What is read around a place too, at each side and above and below, in heights of the place.
+_MARGINS = ((0.05, 0.05), (0.1, 0.1), (0.1, 0.0))
+_LEAST_STRIPE = 0.01  # of the probability that a 1 stands beside a digit: less is not looked at again
 _LEAST_CHANCE = 0.1  # of a place that is read at all: less could say next to nothing
 _WINDOW_PX = (64, 48)  # width, height
 _BATCH = 64
@@ -106,7 +106,7 @@ def make_reader(name: str, *, model: str | Path | None = None, device: str = "au
     as in :func:`courtside.device.choose_device`. Raises :class:`SettingError` for an unknown name.
 
     >>> make_reader("rapidocr").settings["windows"]
-    4
+    3
     """
     if name == "rapidocr":
         return RapidOcr()
@@ -140,8 +140,8 @@ class RapidOcr:
     (:func:`courtside.jersey.finder.find_numbers`). The reading of a torso is the chance of a number
     there times the mean over the windows of the probability of each string of at most two digits, summed
     over all of its alignments (CTC's forward algorithm); a second place counts where the first is none.
-    Other strings are left to abstention. A last window, without any room around the place, tells a "1"
-    from a stripe of the jersey beside the number.
+    Other strings are left to abstention. Where a "1" stands beside a digit, one more window, without any room
+    around the place, tells it from a stripe of the jersey.
     """
 
     name = "rapidocr"
@@ -169,18 +169,23 @@ class RapidOcr:
             for place, chance in _first_of(places)
             if chance >= _LEAST_CHANCE
         ]
-        cuts = [_window(images[crop], place, *margins) for crop, place, _ in wanted for margins in _MARGINS]
-        read = [
-            ctc_digits(self._symbols(np.stack(cuts[first : first + _BATCH])))
-            for first in range(0, len(cuts), _BATCH)
-        ]
-        digits = np.concatenate([np.zeros((0, 11, 11)), *read])
-        digits = digits.reshape(-1, len(_MARGINS), 11, 11)
-        digits = _without_stripes(digits[:, :-1].mean(axis=1), digits[:, -1])
+        around = [_window(images[crop], place, *room) for crop, place, _ in wanted for room in _MARGINS]
+        digits = self._strings(around).reshape(-1, len(_MARGINS), 11, 11).mean(axis=1)
+        beside = np.flatnonzero(_ones_beside(digits) >= _LEAST_STRIPE)
+        tight = [_window(images[wanted[place][0]], wanted[place][1], 0.0, 0.0) for place in beside]
+        digits[beside] = _without_stripes(digits[beside], self._strings(tight))
         readings = np.zeros((len(images), 11, 11))
         for (crop, _, chance), said in zip(wanted, digits, strict=True):
             readings[crop] += chance * said
         return [Reading(reading) for reading in readings]
+
+    def _strings(self, windows: Sequence[np.ndarray]) -> np.ndarray:
+        """The probability of each string of up to two digits in each window, float64 [n, 11, 11]."""
+        read = [
+            ctc_digits(self._symbols(np.stack(windows[first : first + _BATCH])))
+            for first in range(0, len(windows), _BATCH)
+        ]
+        return np.concatenate([np.zeros((0, 11, 11)), *read])
 
     def _symbols(self, batch: np.ndarray) -> np.ndarray:
         """Probabilities of the blank and the ten digits, float64 [n, time, 11]."""
@@ -266,6 +271,11 @@ def _noise(one: np.ndarray, two: float) -> np.ndarray:
     noise[:10, END] = one
     noise[:10, :10] = two * (0.5 * np.outer(share, share) + 0.5 / 100)
     return noise
+
+
+def _ones_beside(digits: np.ndarray) -> np.ndarray:
+    """The probability, float64 [n], that a "1" stands beside another digit in readings (n, 11, 11)."""
+    return digits[:, 1, :10].sum(axis=1) + digits[:, :10, 1].sum(axis=1) - 2 * digits[:, 1, 1]
 
 
 def _without_stripes(digits: np.ndarray, tight: np.ndarray) -> np.ndarray:
