@@ -263,8 +263,9 @@ def propose_merges(
 
     Tracks that were given one number are one player. Where two that carry a number are on screen together, a
     third goes with the surer one. Sure tracks go with sure ones, whoever else there is. A track without a
-    sure number is whoever of its team it is most ``alike``, if anybody: that it is somebody else of the team
-    is held as likely beforehand as that it is one of them. Tracks of an unknown team stay alone.
+    sure number is whoever of its team it is most ``alike``, if anybody: of n others each is held as likely
+    beforehand as 1 / sqrt(n) to 1 for somebody else, since the more were seen the fewer are left. Tracks
+    of an unknown team stay alone.
     """
     merges = _of_one_number(answers, teams, together)
     if alike is None:
@@ -330,7 +331,7 @@ def _of_one_look(
         ]
         if not others:
             return 0.0, track
-        gains = alike(groups[track], [groups[other] for other in others]) - np.log(len(others))
+        gains = alike(groups[track], [groups[other] for other in others]) - np.log(len(others)) / 2
         # Somebody else of the team counts 0.
         most = max(0.0, gains.max())
         shares = np.exp(gains - most) / (np.exp(gains - most).sum() + np.exp(-most))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from itertools import groupby, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -22,7 +21,6 @@ from courtside.jersey.readers import Reader, Reading, read_each
 from courtside.jersey.vote import Vote, agreement, change, likelihood_ratios, vote, wearing
 from courtside.players import (
     CROSSING,
-    Alike,
     Answer,
     Merge,
     Tracklet,
@@ -49,6 +47,9 @@ _SURE = 10.0  # nats between the two likeliest numbers: more crops would not cha
 _AGAIN_S = 0.6
 _MOST_EVIDENCE = 8
 _SURE_OF_CHANGE = 5.0  # nats for two people in a track against one
+_GONE_S = 0.3  # out of sight for longer, and it may be somebody else who is taken up again
+_GONE_FRAMES = 4
+_TAKEN_UP = 2.0  # nats for its being the same person: trackers are right more often than not
 _BRIEF_S = 0.5  # tracks that are on screen together for no longer may be one player's
 
 
@@ -65,6 +66,97 @@ class _Part(NamedTuple):
     readings: list[Reading]
     colors: np.ndarray
     looks: np.ndarray
+
+    @property
+    def times_s(self) -> list[float]:
+        """When the torsos were seen."""
+        return [torso.time_s for torso in self.torsos]
+
+
+class _Person(NamedTuple):
+    """What was read of somebody, as :func:`courtside.jersey.vote.wearing` says it, and the ``look``."""
+
+    number: np.ndarray
+    look: Look
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _People:
+    """What is known of parts of tracks, each a track of its own in ``found`` and in ``detections``.
+
+    ``together`` are the pairs that are on screen together, ``apart`` those that are so where it is certain
+    whom they show.
+    """
+
+    found: dict[int, _Part]
+    detections: pd.DataFrame
+    votes: dict[int, Vote]
+    teams: dict[int, str | None]
+    together: set[tuple[int, int]]
+    apart: set[tuple[int, int]]
+    likeness: Likeness | None
+    roster: Roster | None
+    known: dict[tuple[int, ...], _Person] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(
+        cls,
+        parts: Sequence[_Part],
+        detections: pd.DataFrame,
+        prompts: Mapping[int, str | None],
+        noise: np.ndarray,
+        roster: Roster | None,
+        brief: int,
+    ) -> _People:
+        """From ``parts`` of the tracks of ``detections``, whose ``prompts`` are given.
+
+        Who are on screen together for up to ``brief`` frames may still be one.
+        """
+        tracklets = [part.tracklet for part in parts]
+        found = dict(zip(own_ids(tracklets), parts, strict=True))
+        rows = detections["tracking_id"].to_numpy(), detections["frame"].to_numpy()
+        certain = owners([part.certain for part in parts], *rows) >= 0
+        detections = detections.assign(tracking_id=np.array([*found], np.int64)[owners(tracklets, *rows)])
+        spans = detections.groupby("tracking_id")["time_s"].agg(["min", "max"])
+        votes = {
+            track: vote(each.readings, noise, each.times_s, tuple(spans.loc[track]))
+            for track, each in found.items()
+        }
+        colors = {track: each.colors for track, each in found.items()}
+        looks = {track: each.looks for track, each in found.items()}
+        prompted = {track: prompts[each.tracklet.tracking_id] for track, each in found.items()}
+        teams = name_teams(find_teams(prompted, colors), colors, votes, roster)
+        together = co_visible(detections, brief)
+        mates = [(one, other) for one, other in together if teams[one] == teams[other] is not None]
+        return cls(
+            found=found,
+            detections=detections,
+            votes=votes,
+            teams=teams,
+            together=together,
+            apart=co_visible(detections[certain], brief),
+            likeness=Likeness.learn(looks, mates),
+            roster=roster,
+        )
+
+    def alike(self, one: tuple[int, ...], others: Sequence[tuple[int, ...]]) -> np.ndarray:
+        """See :data:`courtside.players.Alike`; looks count as those of team mates differ."""
+        person, *candidates = map(self._person, (one, *others))
+        numbers = np.array([other.number for other in candidates])
+        ratios = agreement(person.number, numbers, self._allowed(one[0]))
+        if self.likeness is None:
+            return ratios
+        return ratios + self.likeness.log_ratios(person.look, [other.look for other in candidates])
+
+    def _person(self, group: tuple[int, ...]) -> _Person:
+        if group not in self.known:
+            votes = [self.votes[track] for track in group]
+            looks = np.concatenate([self.found[track].looks for track in group])
+            self.known[group] = _Person(wearing(votes, self._allowed(group[0])), Look.of(looks))
+        return self.known[group]
+
+    def _allowed(self, track: int) -> Sequence[str] | None:
+        return None if self.roster is None else self.roster.numbers(self.teams[track])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,57 +183,48 @@ def read_players(
     stay unknown and a warning says how to get it; without a ``reader`` they stay unknown. With
     ``accept_merges`` the sure proposals become one player each, and a warning says which. A track whose
     readings show that it went on with somebody else where two people crossed is cut there, its parts are
-    different players, and a warning says so. A player is in one place at a time: of two tracks that were
+    different players, and a warning says so. So is one that was not to be seen for a while, and then shows
+    somebody of another number or other looks. A player is in one place at a time: of two tracks that were
     merged and share a few frames, those of the one that began first are no player's. How alike people of a
     team look is learnt from the tracks themselves, see :class:`courtside.appearance.Likeness`.
     """
     warnings: list[str] = []
     prompts = detections.drop_duplicates("tracking_id").set_index("tracking_id")["prompt"]
     prompts = {int(track): None if pd.isna(text) else str(text) for track, text in prompts.items()}
-    spans = detections.groupby("tracking_id")["frame"].agg(["min", "max"])
     overlaps = crossings(detections)
+    brief = round(_BRIEF_S * video.fps)
+    pieces = _pieces(detections, video.fps)
     parts: list[_Part] = []
     works = reader is not None
     for track, torsos in choose(video, detections, progress=progress):
-        whole_track = Tracklet(track, *map(int, spans.loc[track]))
         referee = REFEREE in (prompts[track] or "").casefold()
-        read: list[_Part] = []
-        if works and not referee:
-            try:
-                read = list(_read_apart(reader, whole_track, whole_track, torsos, overlaps.loc[track]))
-            except ModelError as error:
-                works = False
-                warnings.append(f"no numbers were read: {error}")
-        parts += read or [_seen(whole_track, whole_track, torsos, overlaps.loc[track])]
+        for piece in pieces[track]:
+            seen = [torso for torso in torsos if piece.first_frame <= torso.frame <= piece.last_frame]
+            read: list[_Part] = []
+            if works and not referee:
+                try:
+                    read = list(_read_apart(reader, piece, piece, seen, overlaps.loc[track]))
+                except ModelError as error:
+                    works = False
+                    warnings.append(f"no numbers were read: {error}")
+            parts += read or [_seen(piece, piece, seen, overlaps.loc[track])]
     parts = _aligned(sorted(parts, key=lambda part: part.tracklet), overlaps)
-    warnings += _cuts(parts, video)
-    # From here on each part is a track of its own.
-    tracklets = [part.tracklet for part in parts]
-    found = dict(zip(own_ids(tracklets), parts, strict=True))
-    rows = detections["tracking_id"].to_numpy(), detections["frame"].to_numpy()
-    certain = owners([part.certain for part in parts], *rows) >= 0
-    detections = detections.assign(tracking_id=np.array([*found], np.int64)[owners(tracklets, *rows)])
-    prompts = {place: prompts[each.tracklet.tracking_id] for place, each in found.items()}
-    failed = Counter(one.problem for each in found.values() for one in each.readings if one.problem)
+    failed = Counter(one.problem for part in parts for one in part.readings if one.problem)
     if failed:
         what, _ = failed.most_common(1)[0]
-        total = sum(len(each.readings) for each in found.values())
+        total = sum(len(part.readings) for part in parts)
         warnings.append(f"{failed.total()} of {total} crops could not be read by {reader.name} ({what})")
     noise = np.zeros((11, 11)) if reader is None else reader.noise
-    spans = detections.groupby("tracking_id")["time_s"].agg(["min", "max"])
-    votes = {
-        track: vote(each.readings, noise, [torso.time_s for torso in each.torsos], tuple(spans.loc[track]))
-        for track, each in found.items()
-    }
-    colors = {track: each.colors for track, each in found.items()}
-    looks = {track: each.looks for track, each in found.items()}
-    teams = name_teams(find_teams({track: prompts[track] for track in found}, colors), colors, votes, roster)
-    brief = round(_BRIEF_S * video.fps)
-    answers = answer(votes, teams, co_visible(detections[certain], brief), roster)
+    people = _People.of(parts, detections, prompts, noise, roster, brief)
+    parts = _rejoined(people, pieces)
+    if len(parts) < len(people.found):
+        people = _People.of(parts, detections, prompts, noise, roster, brief)
+    found, votes, teams, together = people.found, people.votes, people.teams, people.together
+    warnings += _cuts(parts, video)
+    answers = answer(votes, teams, people.apart, roster)
     if roster is not None:
-        warnings += _more_than_roster(detections, teams, roster)
-    together = co_visible(detections, brief)
-    merges = propose_merges(answers, teams, together, _alike(votes, looks, teams, together, roster))
+        warnings += _more_than_roster(people.detections, teams, roster)
+    merges = propose_merges(answers, teams, together, people.alike)
     if accept_merges:
         done = [merge for merge in merges if merge.sure]
         if done:
@@ -153,34 +236,6 @@ def read_players(
         done = []
     players = _players(found, votes, teams, answers, merges, done)
     return Reads(_reads(found, votes, reader), players, warnings)
-
-
-def _alike(
-    votes: Mapping[int, Vote],
-    looks: Mapping[int, np.ndarray],
-    teams: Mapping[int, str | None],
-    together: Iterable[tuple[int, int]],
-    roster: Roster | None,
-) -> Alike:
-    """How alike groups of tracks are, by what was read and by ``looks``, as those of team mates differ."""
-    mates = [pair for pair in together if teams[pair[0]] is not None and len({*map(teams.get, pair)}) == 1]
-    likeness = Likeness.learn(looks, mates)
-
-    def allowed(group: tuple[int, ...]) -> Sequence[str] | None:
-        return None if roster is None else roster.numbers(teams[group[0]])
-
-    @cache
-    def seen(group: tuple[int, ...]) -> tuple[np.ndarray, Look]:
-        number = wearing([votes[track] for track in group], allowed(group))
-        return number, Look.of(np.concatenate([looks[track] for track in group]))
-
-    def alike(one: tuple[int, ...], others: Sequence[tuple[int, ...]]) -> np.ndarray:
-        number, look = seen(one)
-        numbers, other_looks = zip(*map(seen, others), strict=True)
-        ratios = agreement(number, np.array(numbers), allowed(one))
-        return ratios if likeness is None else ratios + likeness.log_ratios(look, other_looks)
-
-    return alike
 
 
 def read_track(
@@ -264,10 +319,59 @@ def _read_apart(
 
 def _seen(tracklet: Tracklet, certain: Tracklet, torsos: Sequence[Torso], overlaps: pd.Series) -> _Part:
     """A part of which nothing was read yet."""
-    colors = np.array([torso.rgb for torso in torsos]).reshape(-1, 3)
-    clear = [torso.body for torso in torsos if overlaps[torso.frame] < CROSSING]
-    looks = moments(np.array(clear).reshape(-1, len(BANDS) - 1, 3))
+    clear = [torso for torso in torsos if overlaps[torso.frame] < CROSSING]
+    colors = np.array([torso.rgb for torso in clear or torsos]).reshape(-1, 3)
+    looks = moments(np.array([torso.body for torso in clear]).reshape(-1, len(BANDS) - 1, 3))
     return _Part(tracklet, certain, [], [], colors, looks)
+
+
+def _pieces(detections: pd.DataFrame, fps: float) -> dict[int, list[Tracklet]]:
+    """The parts of each track between which it is not to be seen for a while.
+
+    Where only some frames were tracked, or labelled, several of these must lie in between.
+    """
+    tracked = np.unique(detections["frame"])
+    every = float(np.median(np.diff(tracked))) if len(tracked) > 1 else 1.0
+    gone = max(_GONE_S * fps, _GONE_FRAMES * every)
+    found = {}
+    for track, frames in detections.groupby("tracking_id")["frame"]:
+        numbers = np.sort(frames.to_numpy())
+        ends = np.flatnonzero(np.diff(numbers) > gone)
+        starts = numbers[[0, *(ends + 1)]].tolist()
+        found[int(track)] = [
+            Tracklet(int(track), *span) for span in zip(starts, numbers[[*ends, -1]].tolist(), strict=True)
+        ]
+    return found
+
+
+def _rejoined(people: _People, pieces: Mapping[int, list[Tracklet]]) -> list[_Part]:
+    """The parts of ``people``, those in one that a track shows before and after nobody saw it.
+
+    Mostly the tracker is right in whom it takes up again: it takes another number or other looks to hold
+    otherwise.
+    """
+    starts = {(track, piece.first_frame) for track, own in pieces.items() for piece in own[1:]}
+    joined: list[list[int]] = []
+    for track, part in people.found.items():
+        again = (part.tracklet.tracking_id, part.tracklet.first_frame) in starts
+        if again and people.alike(tuple(joined[-1]), [(track,)])[0] > -_TAKEN_UP:
+            joined[-1].append(track)
+        else:
+            joined.append([track])
+    return [_together([people.found[track] for track in each]) for each in joined]
+
+
+def _together(parts: Sequence[_Part]) -> _Part:
+    """Parts of one track, in order of time, as one."""
+    first, last = parts[0], parts[-1]
+    return _Part(
+        first.tracklet._replace(last_frame=last.tracklet.last_frame),
+        first.certain._replace(last_frame=last.certain.last_frame),
+        [torso for part in parts for torso in part.torsos],
+        [reading for part in parts for reading in part.readings],
+        np.concatenate([part.colors for part in parts]),
+        np.concatenate([part.looks for part in parts]),
+    )
 
 
 def _aligned(parts: list[_Part], overlaps: pd.Series) -> list[_Part]:
@@ -278,7 +382,8 @@ def _aligned(parts: list[_Part], overlaps: pd.Series) -> list[_Part]:
     """
     cuts = []
     for place, (early, late) in enumerate(pairwise(parts)):
-        if early.tracklet.tracking_id == late.tracklet.tracking_id:
+        (track, _, end), (other, start, _) = early.tracklet, late.tracklet
+        if (other, start) == (track, end + 1):
             cuts.append((early.certain.last_frame + 1, late.certain.first_frame - 1, place))
     groups: list[tuple[int, int, list[int]]] = []
     for low, high, place in sorted(cuts):
@@ -300,10 +405,13 @@ def _cuts(parts: Sequence[_Part], video: Video) -> list[str]:
     """A sentence for each track that is more than one player, of ``parts`` in order of track and time."""
     said = []
     for track, own in groupby((part.tracklet for part in parts), key=lambda one: one.tracking_id):
-        _, *starts = (one.first_frame for one in own)
-        if starts:
-            times = " and ".join(f"{video.times_s[start]:.1f} s" for start in starts)
-            said.append(f"track {track} went on with somebody else at {times}, as its numbers say")
+        times = [
+            f"{video.times_s[late.first_frame]:.1f} s"
+            + (" when it was seen again" if late.first_frame > early.last_frame + 1 else "")
+            for early, late in pairwise(own)
+        ]
+        if times:
+            said.append(f"track {track} went on with somebody else at {' and '.join(times)}")
     return said
 
 

@@ -20,6 +20,7 @@ REFEREE = "referee"
 _APART = 14.0  # in CIELAB: teams whose middles are nearer than this wear the same
 _MARGIN = 0.7  # of the distance to the other team
 _FAR = 45.0
+_MOST_COUNT = 20  # torsos of a track
 _HUES = ((20, "red"), (42, "orange"), (70, "yellow"), (165, "green"), (195, "teal"), (262, "blue"))
 _HUES += ((300, "purple"), (340, "pink"), (361, "red"))
 
@@ -29,9 +30,9 @@ def find_teams(prompts: Mapping[int, str | None], colors: Mapping[int, np.ndarra
 
     ``prompts`` gives each track's prompt. One that says "referee" makes a referee; where prompts say what
     someone is "in" ("player in white"), that is the team. The others are parted in two by ``colors``,
-    float64 [torsos, 3] RGB 0 to 255 of each track, by k-means on medians in CIELAB: a track that is
-    not at least 30 % nearer to one team's middle than to the other's, or is far from both, has no
-    team. Where all wear about the same, there is one team.
+    float64 [torsos, 3] RGB 0 to 255 of each track, by k-means on medians in CIELAB, each counted as often as
+    the track was seen, up to 20 times: a track that is not at least 30 % nearer to one team's middle than to
+    the other's, or is far from both, has no team. Where all wear about the same, there is one team.
     """
     teams: dict[int, str | None] = {}
     for track, prompt in prompts.items():
@@ -48,7 +49,10 @@ def find_teams(prompts: Mapping[int, str | None], colors: Mapping[int, np.ndarra
     middles = to_lab([np.median(colors[track], axis=0) for track in rest])
     if len(np.unique(middles, axis=0)) == 1:
         return teams | dict.fromkeys(rest, name_color(middles[0]))
-    centers, _ = kmeans2(middles, 2, minit="++", rng=np.random.default_rng(0), missing="warn")
+    # A moment in which somebody is half hidden has any colour: who was seen for longer counts for more.
+    counts = [min(len(colors[track]), _MOST_COUNT) for track in rest]
+    seen = np.repeat(middles, counts, axis=0)
+    centers, _ = kmeans2(seen, 2, minit="++", rng=np.random.default_rng(0), missing="warn")
     if not np.isfinite(centers).all() or np.linalg.norm(centers[0] - centers[1]) < _APART:
         same = name_color(np.median(middles, axis=0))
         return teams | dict.fromkeys(rest, same)

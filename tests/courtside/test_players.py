@@ -190,12 +190,13 @@ def test_only_people_of_a_team_are_alike():
     assert propose_merges(answers, teams, set(), alike) == []
 
 
-def test_that_it_is_somebody_else_is_as_likely_beforehand():
-    """Of two that it may be it is as alike as e^5 to one: e^5 / 2 against 1 and the other's e^-9 / 2."""
+def test_the_more_it_may_be_the_less_likely_it_is_somebody_else():
+    """Of two that it may be it is as alike as e^5 to one: e^5 / sqrt(2) against 1 and the other's e^-9."""
     merges = propose_merges(
         {1: NINE, 2: SEVEN, 3: UNREAD}, dict.fromkeys((1, 2, 3), "red"), {(1, 2)}, by_looks((1, 3, 5.0))
     )
-    assert merges == [Merge(1, 3, pytest.approx(np.exp(5) / 2 / (np.exp(5) / 2 + 1 + np.exp(-9) / 2)), True)]
+    one, other = np.exp([5, -9]) / np.sqrt(2)
+    assert merges == [Merge(1, 3, pytest.approx(one / (one + 1 + other)), True)]
 
 
 def test_who_is_on_screen_together():
@@ -242,6 +243,15 @@ def test_colours_part_two_teams_with_a_margin():
     colors[6] = crowd((125, 115, 75))
     teams = find_teams(dict.fromkeys(colors), colors)
     assert teams == {1: "yellow", 2: "yellow", 3: "yellow", 4: "blue", 5: "blue", 6: None}
+
+
+def test_what_was_seen_for_a_moment_makes_no_team():
+    """Skin and floor, seen once each, lie further from both teams than these from each other."""
+    colors = {i: crowd((220, 120, 30), 20) for i in (1, 2)} | {i: crowd((10, 120, 60), 20) for i in (3, 4)}
+    colors |= {i: crowd((95, 40, 140), 1) for i in (5, 6, 7)}
+    teams = find_teams(dict.fromkeys(colors), colors)
+    assert [teams[i] for i in (1, 2, 3, 4)] == ["orange", "orange", "green", "green"]
+    assert teams[5] == teams[6] == teams[7] is None
 
 
 def test_one_colour_is_one_team_and_no_torso_has_none():

@@ -12,7 +12,7 @@ from courtside.errors import ModelError
 from courtside.jersey import Reading
 from courtside.labelling import LabelSet
 from courtside.labels import read_labels
-from courtside.reading import fill_players, read_players
+from courtside.reading import _pieces, fill_players, read_players
 from courtside.report.players import players_section
 from courtside.roster import Roster
 from courtside.run import Settings, execute
@@ -247,25 +247,32 @@ def test_a_player_whom_two_tracks_show_for_a_moment_is_one(swapped, tmp_path, ca
 LEGS = {1: (120, 80, 60), 2: (235, 205, 180), 3: (60, 40, 30)}
 
 
-def test_tracks_that_show_no_number_are_joined_by_looks(tmp_path):
-    """Three of one team, told apart by their legs only; each is lost for a while and found again."""
-    (tmp_path / "gt").mkdir()
-    rows, frames = [], 80
-    with VideoWriter(tmp_path / "video.mp4", WIDTH, HEIGHT, 25) as writer:
+def lose_and_find(folder, then: dict[int, int], frames: int = 80):
+    """Three of one team, told apart by their legs only; each is lost for a while and found again.
+
+    ``then`` are the tracks that show them afterwards.
+    """
+    (folder / "gt").mkdir()
+    rows = []
+    with VideoWriter(folder / "video.mp4", WIDTH, HEIGHT, 25) as writer:
         for frame in range(frames):
             image = np.full((HEIGHT, WIDTH, 3), 110, np.uint8)
             for who, legs in LEGS.items():
                 left = 150 * who - 120 + frame // 8
                 image[20:130, left : left + 60] = (20, 30, 140)
                 image[130:220, left : left + 60] = legs
-                if abs(frame - 30 - 5 * who) > 4:
-                    track = who if frame < 30 + 5 * who else 7 - who
+                if abs(frame - frames // 2 + 10 - 5 * who) > 8:
+                    track = who if frame < frames // 2 - 10 + 5 * who else then[who]
                     rows.append(f"{frame + 1},{track},{left},20,60,200,1,1,1")
             writer.write(image)
-    (tmp_path / "gt" / "gt.txt").write_text("\n".join(rows))
+    (folder / "gt" / "gt.txt").write_text("\n".join(rows))
     size = f"imWidth={WIDTH}\nimHeight={HEIGHT}\nframeRate=25\nseqLength={frames}\n"
-    (tmp_path / "seqinfo.ini").write_text(f"[Sequence]\n{size}")
-    run = execute(settings(tmp_path, tmp_path / "run"), stages=("track", "read"), progress=False)
+    (folder / "seqinfo.ini").write_text(f"[Sequence]\n{size}")
+    return execute(settings(folder, folder / "run"), stages=("track", "read"), progress=False)
+
+
+def test_tracks_that_show_no_number_are_joined_by_looks(tmp_path):
+    run = lose_and_find(tmp_path, {1: 6, 2: 5, 3: 4})
     assert run.players()["jersey_number"].isna().all()
     proposed = run.players().dropna(subset="same_as").set_index("player_id")
     section = players_section(run, Video(tmp_path / "video.mp4")).html
@@ -274,6 +281,41 @@ def test_tracks_that_show_no_number_are_joined_by_looks(tmp_path):
     assert proposed["same_confidence"].min() >= 0.95
     assert cli.main(["read", str(run.folder), "--merge", "accept", "--quiet"]) == 0
     assert sorted(run.players()["tracking_ids"].map(list)) == [[1, 6], [2, 5], [3, 4]]
+
+
+def test_a_track_that_finds_somebody_else_again_is_cut_where_it_was_lost(tmp_path):
+    """1 and 2 are taken for each other when they are found again, 3 is not."""
+    run = lose_and_find(tmp_path, {1: 2, 2: 1, 3: 3})
+    assert run.status()["read"]["warnings"] == [
+        "track 1 went on with somebody else at 2.0 s when it was seen again",
+        "track 2 went on with somebody else at 1.8 s when it was seen again",
+    ]
+    assert sorted(run.players()["tracking_ids"].map(list)) == [[1], [1], [2], [2], [3]]
+    assert cli.main(["read", str(run.folder), "--merge", "accept", "--quiet"]) == 0
+    spans = {
+        tuple(tuple(map(int, each)) for each in (row.tracking_ids, row.from_frames, row.to_frames))
+        for row in run.players().itertuples()
+    }
+    assert spans == {((1, 2), (0, 44), (26, 79)), ((2, 1), (0, 49), (31, 79)), ((3,), (0,), (79,))}
+
+
+@pytest.mark.parametrize(
+    ("frames", "spans"),
+    [
+        ([0, 1, 2, 10, 11], [(0, 2), (10, 11)]),
+        ([0, 1, 2, 9, 10], [(0, 10)]),
+        ([5], [(5, 5)]),
+    ],
+)
+def test_a_track_is_lost_after_a_third_of_a_second(frames, spans):
+    table = pd.DataFrame({"frame": [*range(20), *frames], "tracking_id": [1] * 20 + [2] * len(frames)})
+    assert _pieces(table, 25.0) == {1: [(1, 0, 19)], 2: [(2, *span) for span in spans]}
+
+
+def test_who_is_labelled_in_few_frames_is_not_lost_in_between():
+    table = pd.DataFrame({"frame": [0, 10, 20, 30, 80, 0, 10, 20, 30, 40, 50, 60, 70, 80]})
+    table["tracking_id"] = [1] * 5 + [2] * 9
+    assert _pieces(table, 25.0) == {1: [(1, 0, 30), (1, 80, 80)], 2: [(2, 0, 80)]}
 
 
 def test_two_tracks_together_for_longer_are_two_players(swapped, tmp_path):
