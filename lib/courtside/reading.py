@@ -405,13 +405,14 @@ def _cuts(parts: Sequence[_Part], video: Video) -> list[str]:
     """A sentence for each track that is more than one player, of ``parts`` in order of track and time."""
     said = []
     for track, own in groupby((part.tracklet for part in parts), key=lambda one: one.tracking_id):
-        times = [
-            f"{video.times_s[late.first_frame]:.1f} s"
-            + (" when it was seen again" if late.first_frame > early.last_frame + 1 else "")
-            for early, late in pairwise(own)
-        ]
-        if times:
-            said.append(f"track {track} went on with somebody else at {' and '.join(times)}")
+        crossed, lost = [], []
+        for early, late in pairwise(own):
+            times = lost if late.first_frame > early.last_frame + 1 else crossed
+            times.append(f"{video.times_s[late.first_frame]:.1f} s")
+        if crossed:
+            said.append(f"track {track} went on with somebody else at {' and '.join(crossed)}")
+        if lost:
+            said.append(f"track {track} was lost and found on somebody else at {' and '.join(lost)}")
     return said
 
 

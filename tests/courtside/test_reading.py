@@ -287,8 +287,8 @@ def test_a_track_that_finds_somebody_else_again_is_cut_where_it_was_lost(tmp_pat
     """1 and 2 are taken for each other when they are found again, 3 is not."""
     run = lose_and_find(tmp_path, {1: 2, 2: 1, 3: 3})
     assert run.status()["read"]["warnings"] == [
-        "track 1 went on with somebody else at 2.0 s when it was seen again",
-        "track 2 went on with somebody else at 1.8 s when it was seen again",
+        "track 1 was lost and found on somebody else at 2.0 s",
+        "track 2 was lost and found on somebody else at 1.8 s",
     ]
     assert sorted(run.players()["tracking_ids"].map(list)) == [[1], [1], [2], [2], [3]]
     assert cli.main(["read", str(run.folder), "--merge", "accept", "--quiet"]) == 0
