@@ -48,7 +48,7 @@ _AGAIN_S = 0.6
 _MOST_EVIDENCE = 8
 _SURE_OF_CHANGE = 5.0  # nats for two people in a track against one
 _GONE_S = 0.3  # out of sight for longer, and it may be somebody else who is taken up again
-_GONE_FRAMES = 4
+_GONE_FRAMES = 4  # that were tracked, at the usual distance, and show others only
 _TAKEN_UP = 2.0  # nats for its being the same person: trackers are right more often than not
 _BRIEF_S = 0.5  # tracks that are on screen together for no longer may be one player's
 
@@ -216,7 +216,7 @@ def read_players(
         warnings.append(f"{failed.total()} of {total} crops could not be read by {reader.name} ({what})")
     noise = np.zeros((11, 11)) if reader is None else reader.noise
     people = _People.of(parts, detections, prompts, noise, roster, brief)
-    parts = _rejoined(people, pieces)
+    parts = _rejoined(people)
     if len(parts) < len(people.found):
         people = _People.of(parts, detections, prompts, noise, roster, brief)
     found, votes, teams, together = people.found, people.votes, people.teams, people.together
@@ -344,24 +344,28 @@ def _pieces(detections: pd.DataFrame, fps: float) -> dict[int, list[Tracklet]]:
     return found
 
 
-def _rejoined(people: _People, pieces: Mapping[int, list[Tracklet]]) -> list[_Part]:
+def _lost(early: Tracklet, late: Tracklet) -> bool:
+    """Whether both are of one track, which is not to be seen in between."""
+    return early.tracking_id == late.tracking_id and late.first_frame > early.last_frame + 1
+
+
+def _rejoined(people: _People) -> list[_Part]:
     """The parts of ``people``, those in one that a track shows before and after nobody saw it.
 
     Mostly the tracker is right in whom it takes up again: it takes another number or other looks to hold
     otherwise.
     """
-    starts = {(track, piece.first_frame) for track, own in pieces.items() for piece in own[1:]}
     joined: list[list[int]] = []
     for track, part in people.found.items():
-        again = (part.tracklet.tracking_id, part.tracklet.first_frame) in starts
+        again = joined and _lost(people.found[joined[-1][-1]].tracklet, part.tracklet)
         if again and people.alike(tuple(joined[-1]), [(track,)])[0] > -_TAKEN_UP:
             joined[-1].append(track)
         else:
             joined.append([track])
-    return [_together([people.found[track] for track in each]) for each in joined]
+    return [_as_one([people.found[track] for track in each]) for each in joined]
 
 
-def _together(parts: Sequence[_Part]) -> _Part:
+def _as_one(parts: Sequence[_Part]) -> _Part:
     """Parts of one track, in order of time, as one."""
     first, last = parts[0], parts[-1]
     return _Part(
@@ -382,8 +386,8 @@ def _aligned(parts: list[_Part], overlaps: pd.Series) -> list[_Part]:
     """
     cuts = []
     for place, (early, late) in enumerate(pairwise(parts)):
-        (track, _, end), (other, start, _) = early.tracklet, late.tracklet
-        if (other, start) == (track, end + 1):
+        same = early.tracklet.tracking_id == late.tracklet.tracking_id
+        if same and not _lost(early.tracklet, late.tracklet):
             cuts.append((early.certain.last_frame + 1, late.certain.first_frame - 1, place))
     groups: list[tuple[int, int, list[int]]] = []
     for low, high, place in sorted(cuts):
@@ -407,7 +411,7 @@ def _cuts(parts: Sequence[_Part], video: Video) -> list[str]:
     for track, own in groupby((part.tracklet for part in parts), key=lambda one: one.tracking_id):
         crossed, lost = [], []
         for early, late in pairwise(own):
-            times = lost if late.first_frame > early.last_frame + 1 else crossed
+            times = lost if _lost(early, late) else crossed
             times.append(f"{video.times_s[late.first_frame]:.1f} s")
         if crossed:
             said.append(f"track {track} went on with somebody else at {' and '.join(crossed)}")

@@ -247,13 +247,13 @@ def test_a_player_whom_two_tracks_show_for_a_moment_is_one(swapped, tmp_path, ca
 LEGS = {1: (120, 80, 60), 2: (235, 205, 180), 3: (60, 40, 30)}
 
 
-def lose_and_find(folder, then: dict[int, int], frames: int = 80):
+def lose_and_find(folder, then: dict[int, int]):
     """Three of one team, told apart by their legs only; each is lost for a while and found again.
 
     ``then`` are the tracks that show them afterwards.
     """
     (folder / "gt").mkdir()
-    rows = []
+    rows, frames = [], 80
     with VideoWriter(folder / "video.mp4", WIDTH, HEIGHT, 25) as writer:
         for frame in range(frames):
             image = np.full((HEIGHT, WIDTH, 3), 110, np.uint8)
@@ -261,8 +261,8 @@ def lose_and_find(folder, then: dict[int, int], frames: int = 80):
                 left = 150 * who - 120 + frame // 8
                 image[20:130, left : left + 60] = (20, 30, 140)
                 image[130:220, left : left + 60] = legs
-                if abs(frame - frames // 2 + 10 - 5 * who) > 8:
-                    track = who if frame < frames // 2 - 10 + 5 * who else then[who]
+                if abs(frame - 30 - 5 * who) > 8:
+                    track = who if frame < 30 + 5 * who else then[who]
                     rows.append(f"{frame + 1},{track},{left},20,60,200,1,1,1")
             writer.write(image)
     (folder / "gt" / "gt.txt").write_text("\n".join(rows))
