@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import combinations
 
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike
 from PIL import ImageColor
-from scipy.cluster.vq import kmeans2
 from scipy.optimize import linear_sum_assignment
 
 __all__ = ["REFEREE", "find_teams", "match_teams", "name_color", "to_lab"]
@@ -17,10 +17,15 @@ __all__ = ["REFEREE", "find_teams", "match_teams", "name_color", "to_lab"]
 REFEREE = "referee"
 """The team of those who officiate."""
 
-_APART = 14.0  # in CIELAB: teams whose middles are nearer than this wear the same
-_MARGIN = 0.7  # of the distance to the other team
-_FAR = 45.0
+_WEIGHTS = np.array([0.6, 1.0, 1.0])  # of CIELAB: light and shade say less than hue
+_SPREAD = 6.0  # of one jersey's colour, so weighted
+_STRAY = 0.5  # of torsos show anything else
+_LOG_STRAY = float(np.log(_STRAY / (100 * 120 * 120 * _WEIGHTS.prod())))  # then any colour is as likely
+_APART = 14.0  # in CIELAB: teams whose colours are nearer than this wear the same
+_LEAST_GAIN = 0.2  # nats a torso for two colours against one
+_CLEAR = 1.0  # nats for one team against the other
 _MOST_COUNT = 20  # torsos of a track
+_MOST_TRACKS, _MOST_STARTS, _ROUNDS = 200, 16, 12  # to learn from, to begin with
 _HUES = ((20, "red"), (42, "orange"), (70, "yellow"), (165, "green"), (195, "teal"), (262, "blue"))
 _HUES += ((300, "purple"), (340, "pink"), (361, "red"))
 
@@ -30,9 +35,10 @@ def find_teams(prompts: Mapping[int, str | None], colors: Mapping[int, np.ndarra
 
     ``prompts`` gives each track's prompt. One that says "referee" makes a referee; where prompts say what
     someone is "in" ("player in white"), that is the team. The others are parted in two by ``colors``,
-    float64 [torsos, 3] RGB 0 to 255 of each track, by k-means on medians in CIELAB, each counted as often as
-    the track was seen, up to 20 times: a track that is not at least 30 % nearer to one team's middle than to
-    the other's, or is far from both, has no team. Where all wear about the same, there is one team.
+    float64 [torsos, 3] RGB 0 to 255 of each track, of which up to 20 count: a track wears one of two, and its
+    torsos have that colour unless they show an arm, a neighbour or the floor. A track whose torsos hardly
+    speak for one team more than for the other has none. Where one colour says nearly as much as two, there is
+    one team.
     """
     teams: dict[int, str | None] = {}
     for track, prompt in prompts.items():
@@ -43,29 +49,67 @@ def find_teams(prompts: Mapping[int, str | None], colors: Mapping[int, np.ndarra
             teams[track] = said.group(1).strip()
         else:
             teams[track] = None
-    rest = [track for track in teams if teams[track] is None and len(colors.get(track, ()))]
-    if not rest:
+    seen = {
+        track: to_lab(colors[track]) * _WEIGHTS
+        for track in teams
+        if teams[track] is None and len(colors.get(track, ()))
+    }
+    if not seen:
         return teams
-    middles = to_lab([np.median(colors[track], axis=0) for track in rest])
-    if len(np.unique(middles, axis=0)) == 1:
-        return teams | dict.fromkeys(rest, name_color(middles[0]))
-    # A moment in which somebody is half hidden has any colour: who was seen for longer counts for more.
-    counts = [min(len(colors[track]), _MOST_COUNT) for track in rest]
-    seen = np.repeat(middles, counts, axis=0)
-    centers, _ = kmeans2(seen, 2, minit="++", rng=np.random.default_rng(0), missing="warn")
-    if not np.isfinite(centers).all() or np.linalg.norm(centers[0] - centers[1]) < _APART:
-        same = name_color(np.median(middles, axis=0))
-        return teams | dict.fromkeys(rest, same)
-    names = [name_color(center) for center in centers]
+    cloths = _cloths([_some(own, _MOST_COUNT) for own in seen.values()])
+    names = [name_color(cloth / _WEIGHTS) for cloth in cloths]
+    if len(cloths) == 1:
+        return teams | dict.fromkeys(seen, names[0])
     if names[0] == names[1]:
-        order = np.argsort(centers[:, 0])
+        order = np.argsort(cloths[:, 0])
         names[order[0]], names[order[1]] = f"dark {names[0]}", f"light {names[1]}"
-    distances = np.linalg.norm(middles[:, None] - centers[None], axis=2)
-    for track, (first, second) in zip(rest, distances, strict=True):
-        near, far = min(first, second), max(first, second)
-        if near <= _MARGIN * far and near <= _FAR:
-            teams[track] = names[int(second < first)]
+    for track, own in seen.items():
+        first, second = _log_wearing(own, cloths).mean(axis=0) * min(len(own), _MOST_COUNT)
+        if abs(first - second) >= _CLEAR:
+            teams[track] = names[int(second > first)]
     return teams
+
+
+def _cloths(tracks: Sequence[np.ndarray]) -> np.ndarray:
+    """The colours of the jerseys, float64 [1 or 2, 3], from those of the torsos of each track.
+
+    A track wears one of them, and so does each of its torsos, or it has, as often, any colour at all: the
+    likeliest one or two by expectation maximisation, begun from what the tracks show that were seen most.
+    """
+    tracks = sorted(tracks, key=len, reverse=True)[:_MOST_TRACKS]
+    middles = np.array([np.median(own, axis=0) for own in tracks[:_MOST_STARTS]])
+    log_one, one = max((_climb(tracks, start[None]) for start in middles), key=lambda found: found[0])
+    pairs = (_climb(tracks, np.array(pair)) for pair in combinations(middles, 2))
+    apart = [found for found in pairs if np.linalg.norm(found[1][0] - found[1][1]) >= _APART]
+    log_two, two = max(apart, key=lambda found: found[0], default=(-np.inf, one))
+    return two if log_two - log_one >= _LEAST_GAIN * sum(map(len, tracks)) else one
+
+
+def _climb(tracks: Sequence[np.ndarray], cloths: np.ndarray) -> tuple[float, np.ndarray]:
+    """The log likelihood of all torsos of ``tracks`` at its peak near ``cloths``, [k, 3], and those there."""
+    torsos = np.concatenate(tracks)
+    starts = np.cumsum([0, *map(len, tracks[:-1])])
+    counts = [len(own) for own in tracks]
+    for _ in range(_ROUNDS):
+        each = _log_wearing(torsos, cloths)
+        whole = np.add.reduceat(each, starts) - np.log(len(cloths))
+        total = np.logaddexp.reduce(whole, axis=1)
+        shares = np.repeat(np.exp(whole - total[:, None]), counts, axis=0) * (1 - np.exp(_LOG_STRAY - each))
+        cloths = shares.T @ torsos / np.maximum(shares.sum(axis=0), 1e-9)[:, None]
+    return float(total.sum()), cloths
+
+
+def _log_wearing(torsos: np.ndarray, cloths: np.ndarray) -> np.ndarray:
+    """The logarithms, float64 [n, k], of how likely a torso has its colour if its track wears each of
+    ``cloths``."""
+    away = ((torsos[:, None] - cloths) ** 2).sum(axis=2)
+    scale = -1.5 * np.log(2 * np.pi * _SPREAD**2) + np.log(1 - _STRAY)
+    return np.logaddexp(scale - away / (2 * _SPREAD**2), _LOG_STRAY)
+
+
+def _some(items: np.ndarray, most: int) -> np.ndarray:
+    """``most`` of the items at most, evenly spread."""
+    return items[np.linspace(0, len(items) - 1, min(len(items), most)).astype(int)]
 
 
 def match_teams(

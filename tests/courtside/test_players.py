@@ -254,6 +254,25 @@ def test_what_was_seen_for_a_moment_makes_no_team():
     assert teams[5] == teams[6] == teams[7] is None
 
 
+def test_arms_before_the_chest_are_no_team():
+    """Seen from the side everybody shows an arm, which is further from both jerseys than these are apart."""
+    arms = [(190, 130, 110), (120, 80, 60), (90, 55, 45), (225, 175, 150), (150, 100, 75), (70, 45, 35)]
+    cloths = [(26, 18, 20)] * 3 + [(35, 31, 90)] * 3
+    colors = {
+        i: np.concatenate([crowd(cloth, 11), crowd(arm, 9)])
+        for i, (cloth, arm) in enumerate(zip(cloths, arms, strict=True), start=1)
+    }
+    colors[7] = crowd((170, 115, 95), 9)
+    teams = find_teams(dict.fromkeys(colors), colors)
+    assert teams == dict.fromkeys((1, 2, 3), "black") | dict.fromkeys((4, 5, 6), "blue") | {7: None}
+
+
+def test_light_and_shade_make_no_team():
+    shades = {1: (200, 20, 20), 2: (170, 17, 17), 3: (225, 23, 23), 4: (185, 19, 18)}
+    colors = {i: crowd(rgb, 15) for i, rgb in shades.items()}
+    assert find_teams(dict.fromkeys(colors), colors) == dict.fromkeys(colors, "red")
+
+
 def test_one_colour_is_one_team_and_no_torso_has_none():
     colors = {1: crowd((200, 20, 20)), 2: crowd((205, 24, 18)), 3: np.zeros((0, 3))}
     assert find_teams(dict.fromkeys(colors), colors) == {1: "red", 2: "red", 3: None}
