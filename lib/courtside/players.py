@@ -258,6 +258,7 @@ def propose_merges(
     teams: Mapping[int, str | None],
     together: set[tuple[int, int]],
     alike: Alike | None = None,
+    handed: Sequence[Merge] = (),
 ) -> list[Merge]:
     """Tracks of one team that look like one player and are not on screen together, each with an earlier one.
 
@@ -265,9 +266,11 @@ def propose_merges(
     third goes with the surer one. Sure tracks go with sure ones, whoever else there is. A track without a
     sure number is whoever of its team it is most ``alike``, if anybody: of n others each is held as likely
     beforehand as 1 / sqrt(n) to 1 for somebody else, since the more were seen the fewer are left. Tracks
-    of an unknown team stay alone.
+    of an unknown team stay alone. ``handed`` are merges that follow from where the tracks were; those that
+    numbers, or others on screen at the same time, contradict are left out.
     """
     merges = _of_one_number(answers, teams, together)
+    merges += _agreeing(handed, merges, answers, together)
     if alike is None:
         return merges
     return _from_the_first([*merges, *_of_one_look(merges, answers, teams, together, alike)])
@@ -299,6 +302,24 @@ def _of_one_number(
     return sorted(merges, key=lambda merge: merge.second)
 
 
+def _agreeing(
+    handed: Sequence[Merge],
+    merges: Sequence[Merge],
+    answers: Mapping[int, Answer],
+    together: set[tuple[int, int]],
+) -> list[Merge]:
+    """Those of the ``handed`` that agree with the sure ``merges`` and each other."""
+    found: list[Merge] = []
+    for merge in handed:
+        groups = _connected(answers, (each[:2] for each in (*merges, *found) if each.sure))
+        one, other = (next(group for group in groups if track in group) for track in merge[:2])
+        numbers = {answers[track].number for track in (*one, *other)} - {None}
+        meet = any(tuple(sorted(pair)) in together for pair in itertools.product(one, other))
+        if one is not other and len(numbers) < 2 and not meet:
+            found.append(merge)
+    return found
+
+
 def _of_one_look(
     merges: list[Merge],
     answers: Mapping[int, Answer],
@@ -308,12 +329,15 @@ def _of_one_look(
 ) -> list[Merge]:
     """Tracks that no sure number names, each with whom it looks like: the surest first, since with each
     there is more to compare the others with."""
-    groups = {track: (track,) for track in answers if teams.get(track) not in (None, REFEREE)}
-    for merge in merges:
-        if merge.sure:
-            groups[merge.first] += groups.pop(merge.second)
-    numbers = {track: answers[track].number for track in groups}
-    meets: dict[int, set[int]] = {track: set() for track in groups}
+    playing = [track for track in answers if teams.get(track) not in (None, REFEREE)]
+    pairs = (merge[:2] for merge in merges if merge.sure and {*merge[:2]} <= {*playing})
+    groups = {group[0]: tuple(group) for group in _connected(playing, pairs)}
+    surest = {
+        track: max((answers[one] for one in group), key=lambda one: (one.number is not None, one.confidence))
+        for track, group in groups.items()
+    }
+    numbers = {track: best.number for track, best in surest.items()}
+    meets: dict[int, set[int]] = {track: set() for track in answers}
     for pair in together:
         for one, other in itertools.permutations(pair):
             meets.setdefault(one, set()).add(other)
@@ -338,7 +362,7 @@ def _of_one_look(
         best = int(shares.argmax())
         return float(shares[best]), others[best]
 
-    left = [track for track in groups if numbers[track] is None or answers[track].confidence < SURE]
+    left = [track for track, best in surest.items() if best.number is None or best.confidence < SURE]
     found: list[Merge] = []
     for track in sorted(left, key=lambda track: (-likeliest(track)[0], track)):
         chance, other = likeliest(track)

@@ -4,37 +4,34 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from courtside import tables
-from courtside.appearance import BANDS, Likeness, Look, moments
 from courtside.errors import ModelError
 from courtside.files import whole
 from courtside.jersey.crop import Torso, choose
 from courtside.jersey.readers import Reader, Reading, read_each
-from courtside.jersey.vote import Vote, agreement, change, likelihood_ratios, vote, wearing
+from courtside.jersey.vote import Vote, change, likelihood_ratios, vote
+from courtside.parts import Part, People, aligned, handed_over, longest_unseen, pieces, rejoined, was_lost
 from courtside.players import (
     CROSSING,
     Answer,
     Merge,
     Tracklet,
     answer,
-    co_visible,
     crossings,
     in_turn,
-    name_teams,
-    own_ids,
     owners,
     propose_merges,
     tracklets_of,
 )
-from courtside.teams import REFEREE, find_teams
+from courtside.teams import REFEREE
 
 if TYPE_CHECKING:
     from courtside.roster import Roster
@@ -47,116 +44,7 @@ _SURE = 10.0  # nats between the two likeliest numbers: more crops would not cha
 _AGAIN_S = 0.6
 _MOST_EVIDENCE = 8
 _SURE_OF_CHANGE = 5.0  # nats for two people in a track against one
-_GONE_S = 0.3  # out of sight for longer, and it may be somebody else who is taken up again
-_GONE_FRAMES = 4  # that were tracked, at the usual distance, and show others only
-_TAKEN_UP = 2.0  # nats for its being the same person: trackers are right more often than not
 _BRIEF_S = 0.5  # tracks that are on screen together for no longer may be one player's
-
-
-class _Part(NamedTuple):
-    """What was looked at of a track or a part of it, in order of time.
-
-    ``certain`` is the ``tracklet`` without the crossings in which its track may have changed the player.
-    ``colors`` float64 [n, 3] RGB of all its torsos, ``looks`` its :func:`courtside.appearance.moments`.
-    """
-
-    tracklet: Tracklet
-    certain: Tracklet
-    torsos: list[Torso]
-    readings: list[Reading]
-    colors: np.ndarray
-    looks: np.ndarray
-
-    @property
-    def times_s(self) -> list[float]:
-        """When the torsos were seen."""
-        return [torso.time_s for torso in self.torsos]
-
-
-class _Person(NamedTuple):
-    """What was read of somebody, as :func:`courtside.jersey.vote.wearing` says it, and the ``look``."""
-
-    number: np.ndarray
-    look: Look
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _People:
-    """What is known of parts of tracks, each a track of its own in ``found`` and in ``detections``.
-
-    ``together`` are the pairs that are on screen together, ``apart`` those that are so where it is certain
-    whom they show.
-    """
-
-    found: dict[int, _Part]
-    detections: pd.DataFrame
-    votes: dict[int, Vote]
-    teams: dict[int, str | None]
-    together: set[tuple[int, int]]
-    apart: set[tuple[int, int]]
-    likeness: Likeness | None
-    roster: Roster | None
-    known: dict[tuple[int, ...], _Person] = field(default_factory=dict, repr=False)
-
-    @classmethod
-    def of(
-        cls,
-        parts: Sequence[_Part],
-        detections: pd.DataFrame,
-        prompts: Mapping[int, str | None],
-        noise: np.ndarray,
-        roster: Roster | None,
-        brief: int,
-    ) -> _People:
-        """From ``parts`` of the tracks of ``detections``, whose ``prompts`` are given.
-
-        Who are on screen together for up to ``brief`` frames may still be one.
-        """
-        tracklets = [part.tracklet for part in parts]
-        found = dict(zip(own_ids(tracklets), parts, strict=True))
-        rows = detections["tracking_id"].to_numpy(), detections["frame"].to_numpy()
-        certain = owners([part.certain for part in parts], *rows) >= 0
-        detections = detections.assign(tracking_id=np.array([*found], np.int64)[owners(tracklets, *rows)])
-        spans = detections.groupby("tracking_id")["time_s"].agg(["min", "max"])
-        votes = {
-            track: vote(each.readings, noise, each.times_s, tuple(spans.loc[track]))
-            for track, each in found.items()
-        }
-        colors = {track: each.colors for track, each in found.items()}
-        looks = {track: each.looks for track, each in found.items()}
-        prompted = {track: prompts[each.tracklet.tracking_id] for track, each in found.items()}
-        teams = name_teams(find_teams(prompted, colors), colors, votes, roster)
-        together = co_visible(detections, brief)
-        mates = [(one, other) for one, other in together if teams[one] == teams[other] is not None]
-        return cls(
-            found=found,
-            detections=detections,
-            votes=votes,
-            teams=teams,
-            together=together,
-            apart=co_visible(detections[certain], brief),
-            likeness=Likeness.learn(looks, mates),
-            roster=roster,
-        )
-
-    def alike(self, one: tuple[int, ...], others: Sequence[tuple[int, ...]]) -> np.ndarray:
-        """See :data:`courtside.players.Alike`; looks count as those of team mates differ."""
-        person, *candidates = map(self._person, (one, *others))
-        numbers = np.array([other.number for other in candidates])
-        ratios = agreement(person.number, numbers, self._allowed(one[0]))
-        if self.likeness is None:
-            return ratios
-        return ratios + self.likeness.log_ratios(person.look, [other.look for other in candidates])
-
-    def _person(self, group: tuple[int, ...]) -> _Person:
-        if group not in self.known:
-            votes = [self.votes[track] for track in group]
-            looks = np.concatenate([self.found[track].looks for track in group])
-            self.known[group] = _Person(wearing(votes, self._allowed(group[0])), Look.of(looks))
-        return self.known[group]
-
-    def _allowed(self, track: int) -> Sequence[str] | None:
-        return None if self.roster is None else self.roster.numbers(self.teams[track])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -184,7 +72,8 @@ def read_players(
     ``accept_merges`` the sure proposals become one player each, and a warning says which. A track whose
     readings show that it went on with somebody else where two people crossed is cut there, its parts are
     different players, and a warning says so. So is one that was not to be seen for a while, and then shows
-    somebody of another number or other looks. A player is in one place at a time: of two tracks that were
+    somebody of another number or other looks, and one that goes on as another track's player where that one
+    ends. A player is in one place at a time: of two tracks that were
     merged and share a few frames, those of the one that began first are no player's. How alike people of a
     team look is learnt from the tracks themselves, see :class:`courtside.appearance.Likeness`.
     """
@@ -193,38 +82,44 @@ def read_players(
     prompts = {int(track): None if pd.isna(text) else str(text) for track, text in prompts.items()}
     overlaps = crossings(detections)
     brief = round(_BRIEF_S * video.fps)
-    pieces = _pieces(detections, video.fps)
-    parts: list[_Part] = []
+    unseen = longest_unseen(detections, video.fps)
+    own = pieces(detections, unseen)
+    parts: list[Part] = []
     works = reader is not None
     for track, torsos in choose(video, detections, progress=progress):
         referee = REFEREE in (prompts[track] or "").casefold()
-        for piece in pieces[track]:
+        for piece in own[track]:
             seen = [torso for torso in torsos if piece.first_frame <= torso.frame <= piece.last_frame]
-            read: list[_Part] = []
+            read: list[Part] = []
             if works and not referee:
                 try:
                     read = list(_read_apart(reader, piece, piece, seen, overlaps.loc[track]))
                 except ModelError as error:
                     works = False
                     warnings.append(f"no numbers were read: {error}")
-            parts += read or [_seen(piece, piece, seen, overlaps.loc[track])]
-    parts = _aligned(sorted(parts, key=lambda part: part.tracklet), overlaps)
+            parts += read or [Part.seen(piece, piece, seen, overlaps.loc[track])]
+    parts = aligned(sorted(parts, key=lambda part: part.tracklet), overlaps)
     failed = Counter(one.problem for part in parts for one in part.readings if one.problem)
     if failed:
         what, _ = failed.most_common(1)[0]
         total = sum(len(part.readings) for part in parts)
         warnings.append(f"{failed.total()} of {total} crops could not be read by {reader.name} ({what})")
     noise = np.zeros((11, 11)) if reader is None else reader.noise
-    people = _People.of(parts, detections, prompts, noise, roster, brief)
-    parts = _rejoined(people)
+    people = People.of(parts, detections, prompts, noise, roster, brief)
+    parts = rejoined(people)
     if len(parts) < len(people.found):
-        people = _People.of(parts, detections, prompts, noise, roster, brief)
+        people = People.of(parts, detections, prompts, noise, roster, brief)
+    parts, pairs = handed_over(people, unseen)
+    if pairs:
+        people = People.of(parts, detections, prompts, noise, roster, brief)
+    track_of = {part.tracklet: track for track, part in people.found.items()}
+    handed = [Merge(*sorted((track_of[one], track_of[other])), chance, True) for one, other, chance in pairs]
     found, votes, teams, together = people.found, people.votes, people.teams, people.together
     warnings += _cuts(parts, video)
     answers = answer(votes, teams, people.apart, roster)
     if roster is not None:
         warnings += _more_than_roster(people.detections, teams, roster)
-    merges = propose_merges(answers, teams, together, people.alike)
+    merges = propose_merges(answers, teams, together, people.alike, handed)
     if accept_merges:
         done = [merge for merge in merges if merge.sure]
         if done:
@@ -276,7 +171,7 @@ def _read_apart(
     torsos: Sequence[Torso],
     overlaps: pd.Series,
     known: Mapping[int, Reading] | None = None,
-) -> Iterator[_Part]:
+) -> Iterator[Part]:
     """Read a track, and each part by itself where its numbers say that it went on with somebody else.
 
     ``overlaps`` are the track's :func:`crossings` by frame. What is read while two cross may be the other
@@ -314,104 +209,16 @@ def _read_apart(
         for part in (early, late):
             yield from _read_apart(reader, *part, overlaps, known)
         return
-    yield _seen(tracklet, certain, torsos, overlaps)._replace(torsos=chosen, readings=readings)
+    yield replace(Part.seen(tracklet, certain, torsos, overlaps), torsos=chosen, readings=readings)
 
 
-def _seen(tracklet: Tracklet, certain: Tracklet, torsos: Sequence[Torso], overlaps: pd.Series) -> _Part:
-    """A part of which nothing was read yet."""
-    clear = [torso for torso in torsos if overlaps[torso.frame] < CROSSING]
-    colors = np.array([torso.rgb for torso in clear or torsos]).reshape(-1, 3)
-    looks = moments(np.array([torso.body for torso in clear]).reshape(-1, len(BANDS) - 1, 3))
-    return _Part(tracklet, certain, [], [], colors, looks)
-
-
-def _pieces(detections: pd.DataFrame, fps: float) -> dict[int, list[Tracklet]]:
-    """The parts of each track between which it is not to be seen for a while.
-
-    Where only some frames were tracked, or labelled, several of these must lie in between.
-    """
-    tracked = np.unique(detections["frame"])
-    every = float(np.median(np.diff(tracked))) if len(tracked) > 1 else 1.0
-    gone = max(_GONE_S * fps, _GONE_FRAMES * every)
-    found = {}
-    for track, frames in detections.groupby("tracking_id")["frame"]:
-        numbers = np.sort(frames.to_numpy())
-        ends = np.flatnonzero(np.diff(numbers) > gone)
-        starts = numbers[[0, *(ends + 1)]].tolist()
-        found[int(track)] = [
-            Tracklet(int(track), *span) for span in zip(starts, numbers[[*ends, -1]].tolist(), strict=True)
-        ]
-    return found
-
-
-def _lost(early: Tracklet, late: Tracklet) -> bool:
-    """Whether both are of one track, which is not to be seen in between."""
-    return early.tracking_id == late.tracking_id and late.first_frame > early.last_frame + 1
-
-
-def _rejoined(people: _People) -> list[_Part]:
-    """The parts of ``people``, those in one that a track shows before and after nobody saw it.
-
-    Mostly the tracker is right in whom it takes up again: it takes another number or other looks to hold
-    otherwise.
-    """
-    joined: list[list[int]] = []
-    for track, part in people.found.items():
-        again = joined and _lost(people.found[joined[-1][-1]].tracklet, part.tracklet)
-        if again and people.alike(tuple(joined[-1]), [(track,)])[0] > -_TAKEN_UP:
-            joined[-1].append(track)
-        else:
-            joined.append([track])
-    return [_as_one([people.found[track] for track in each]) for each in joined]
-
-
-def _as_one(parts: Sequence[_Part]) -> _Part:
-    """Parts of one track, in order of time, as one."""
-    first, last = parts[0], parts[-1]
-    return _Part(
-        first.tracklet._replace(last_frame=last.tracklet.last_frame),
-        first.certain._replace(last_frame=last.certain.last_frame),
-        [torso for part in parts for torso in part.torsos],
-        [reading for part in parts for reading in part.readings],
-        np.concatenate([part.colors for part in parts]),
-        np.concatenate([part.looks for part in parts]),
-    )
-
-
-def _aligned(parts: list[_Part], overlaps: pd.Series) -> list[_Part]:
-    """``parts``, in order of track and time, with the cuts of one crossing in one frame.
-
-    Two who changed their tracks did so at once. Of the frames that are uncertain for all tracks cut there, it
-    is the one in which they cover each other most.
-    """
-    cuts = []
-    for place, (early, late) in enumerate(pairwise(parts)):
-        same = early.tracklet.tracking_id == late.tracklet.tracking_id
-        if same and not _lost(early.tracklet, late.tracklet):
-            cuts.append((early.certain.last_frame + 1, late.certain.first_frame - 1, place))
-    groups: list[tuple[int, int, list[int]]] = []
-    for low, high, place in sorted(cuts):
-        if groups and low <= groups[-1][1]:
-            groups[-1] = (low, min(high, groups[-1][1]), [*groups[-1][2], place])
-        else:
-            groups.append((low, high, [place]))
-    for low, high, places in groups:
-        tracks = [parts[place].tracklet.tracking_id for place in places]
-        cut = int(overlaps.loc[tracks].groupby(level="frame").sum().loc[low:high].idxmax())
-        for place in places:
-            early, late = parts[place : place + 2]
-            parts[place] = early._replace(tracklet=early.tracklet._replace(last_frame=cut - 1))
-            parts[place + 1] = late._replace(tracklet=late.tracklet._replace(first_frame=cut))
-    return parts
-
-
-def _cuts(parts: Sequence[_Part], video: Video) -> list[str]:
+def _cuts(parts: Sequence[Part], video: Video) -> list[str]:
     """A sentence for each track that is more than one player, of ``parts`` in order of track and time."""
     said = []
     for track, own in groupby((part.tracklet for part in parts), key=lambda one: one.tracking_id):
         crossed, lost = [], []
         for early, late in pairwise(own):
-            times = lost if _lost(early, late) else crossed
+            times = lost if was_lost(early, late) else crossed
             times.append(f"{video.times_s[late.first_frame]:.1f} s")
         if crossed:
             said.append(f"track {track} went on with somebody else at {' and '.join(crossed)}")
@@ -485,7 +292,7 @@ def _more_than_roster(detections: pd.DataFrame, teams: dict[int, str | None], ro
     return said
 
 
-def _reads(found: dict[int, _Part], votes: dict[int, Vote], reader: Reader | None) -> pd.DataFrame:
+def _reads(found: dict[int, Part], votes: dict[int, Vote], reader: Reader | None) -> pd.DataFrame:
     rows = []
     for track, each in found.items():
         for torso, reading, weight in zip(each.torsos, each.readings, votes[track].weights, strict=True):
@@ -519,7 +326,7 @@ def _reads(found: dict[int, _Part], votes: dict[int, Vote], reader: Reader | Non
 
 
 def _players(
-    found: dict[int, _Part],
+    found: dict[int, Part],
     votes: dict[int, Vote],
     teams: dict[int, str | None],
     answers: dict[int, Answer],
@@ -562,7 +369,7 @@ def _players(
     return tables.check(tables.typed(table, tables.PLAYERS), tables.PLAYERS, "the stage read")
 
 
-def _frames(found: dict[int, _Part], votes: dict[int, Vote], members: Iterable[int]) -> list[int]:
+def _frames(found: dict[int, Part], votes: dict[int, Vote], members: Iterable[int]) -> list[int]:
     """The frames that speak most for the number, the strongest first."""
     weights = [
         (float(weight), torso.frame)

@@ -12,7 +12,8 @@ from courtside.errors import ModelError
 from courtside.jersey import Reading
 from courtside.labelling import LabelSet
 from courtside.labels import read_labels
-from courtside.reading import _pieces, fill_players, read_players
+from courtside.parts import longest_unseen, pieces
+from courtside.reading import fill_players, read_players
 from courtside.report.players import players_section
 from courtside.roster import Roster
 from courtside.run import Settings, execute
@@ -247,28 +248,43 @@ def test_a_player_whom_two_tracks_show_for_a_moment_is_one(swapped, tmp_path, ca
 LEGS = {1: (120, 80, 60), 2: (235, 205, 180), 3: (60, 40, 30)}
 
 
-def lose_and_find(folder, then: dict[int, int]):
-    """Three of one team, told apart by their legs only; each is lost for a while and found again.
-
-    ``then`` are the tracks that show them afterwards.
-    """
+def show_legs(folder, lefts: dict[int, int], track_of):
+    """Three of one team, told apart by their legs only, followed by the track that ``track_of(who, frame)``
+    says, or by none, and read."""
     (folder / "gt").mkdir()
     rows, frames = [], 80
     with VideoWriter(folder / "video.mp4", WIDTH, HEIGHT, 25) as writer:
         for frame in range(frames):
             image = np.full((HEIGHT, WIDTH, 3), 110, np.uint8)
             for who, legs in LEGS.items():
-                left = 150 * who - 120 + frame // 8
+                left = lefts[who] + frame // 8
                 image[20:130, left : left + 60] = (20, 30, 140)
                 image[130:220, left : left + 60] = legs
-                if abs(frame - 30 - 5 * who) > 8:
-                    track = who if frame < 30 + 5 * who else then[who]
+                track = track_of(who, frame)
+                if track:
                     rows.append(f"{frame + 1},{track},{left},20,60,200,1,1,1")
             writer.write(image)
     (folder / "gt" / "gt.txt").write_text("\n".join(rows))
     size = f"imWidth={WIDTH}\nimHeight={HEIGHT}\nframeRate=25\nseqLength={frames}\n"
     (folder / "seqinfo.ini").write_text(f"[Sequence]\n{size}")
     return execute(settings(folder, folder / "run"), stages=("track", "read"), progress=False)
+
+
+def lose_and_find(folder, then: dict[int, int]):
+    """Each of three is lost for a while and found again by the tracks ``then``."""
+
+    def track_of(who: int, frame: int) -> int | None:
+        middle = 30 + 5 * who
+        if abs(frame - middle) <= 8:
+            return None
+        return who if frame < middle else then[who]
+
+    return show_legs(folder, {1: 30, 2: 180, 3: 330}, track_of)
+
+
+def spans_of(players: pd.DataFrame) -> set:
+    names = ("tracking_ids", "from_frames", "to_frames")
+    return {tuple(tuple(map(int, getattr(row, name))) for name in names) for row in players.itertuples()}
 
 
 def test_tracks_that_show_no_number_are_joined_by_looks(tmp_path):
@@ -292,11 +308,48 @@ def test_a_track_that_finds_somebody_else_again_is_cut_where_it_was_lost(tmp_pat
     ]
     assert sorted(run.players()["tracking_ids"].map(list)) == [[1], [1], [2], [2], [3]]
     assert cli.main(["read", str(run.folder), "--merge", "accept", "--quiet"]) == 0
-    spans = {
-        tuple(tuple(map(int, each)) for each in (row.tracking_ids, row.from_frames, row.to_frames))
-        for row in run.players().itertuples()
+    assert spans_of(run.players()) == {
+        ((1, 2), (0, 44), (26, 79)),
+        ((2, 1), (0, 49), (31, 79)),
+        ((3,), (0,), (79,)),
     }
-    assert spans == {((1, 2), (0, 44), (26, 79)), ((2, 1), (0, 49), (31, 79)), ((3,), (0,), (79,))}
+
+
+@pytest.mark.parametrize("forward", [True, False])
+def test_a_track_that_goes_on_as_another_one_is_cut_where_that_one_ends_or_begins(tmp_path, forward):
+    """1 shows whom 2 showed from frame 40 on, or until then; whom it showed otherwise 4 finds at once."""
+
+    def track_of(who: int, frame: int) -> int | None:
+        before = frame < 40 if forward else frame >= 40
+        later = frame >= 43 if forward else frame < 37
+        if who == 3:
+            return 3
+        if who == 2:
+            return 2 if before else 1
+        return 1 if before else 4 if later else None
+
+    run = show_legs(tmp_path, {1: 30, 2: 70, 3: 330}, track_of)
+    assert run.status()["read"]["warnings"] == ["track 1 went on with somebody else at 1.6 s"]
+    proposed = run.players().dropna(subset="same_as")
+    assert len(proposed) == 2
+    assert proposed["same_confidence"].min() >= 0.95
+    assert cli.main(["read", str(run.folder), "--merge", "accept", "--quiet"]) == 0
+    assert spans_of(run.players()) == (
+        {((1, 4), (0, 43), (39, 79)), ((2, 1), (0, 40), (39, 79)), ((3,), (0,), (79,))}
+        if forward
+        else {((4, 1), (0, 40), (36, 79)), ((1, 2), (0, 40), (39, 79)), ((3,), (0,), (79,))}
+    )
+
+
+def test_a_track_that_stays_with_its_player_where_another_one_ends_is_whole(tmp_path):
+    """2 is lost beside 1 and found again by 5."""
+
+    def track_of(who: int, frame: int) -> int | None:
+        return who if who != 2 or frame < 40 else 5 if frame >= 60 else None
+
+    run = show_legs(tmp_path, {1: 30, 2: 70, 3: 330}, track_of)
+    assert run.status()["read"]["warnings"] == []
+    assert sorted(run.players()["tracking_ids"].map(list)) == [[1], [2], [3], [5]]
 
 
 @pytest.mark.parametrize(
@@ -309,13 +362,15 @@ def test_a_track_that_finds_somebody_else_again_is_cut_where_it_was_lost(tmp_pat
 )
 def test_a_track_is_lost_after_a_third_of_a_second(frames, spans):
     table = pd.DataFrame({"frame": [*range(20), *frames], "tracking_id": [1] * 20 + [2] * len(frames)})
-    assert _pieces(table, 25.0) == {1: [(1, 0, 19)], 2: [(2, *span) for span in spans]}
+    unseen = longest_unseen(table, 25.0)
+    assert pieces(table, unseen) == {1: [(1, 0, 19)], 2: [(2, *span) for span in spans]}
 
 
 def test_who_is_labelled_in_few_frames_is_not_lost_in_between():
     table = pd.DataFrame({"frame": [0, 10, 20, 30, 80, 0, 10, 20, 30, 40, 50, 60, 70, 80]})
     table["tracking_id"] = [1] * 5 + [2] * 9
-    assert _pieces(table, 25.0) == {1: [(1, 0, 30), (1, 80, 80)], 2: [(2, 0, 80)]}
+    unseen = longest_unseen(table, 25.0)
+    assert pieces(table, unseen) == {1: [(1, 0, 30), (1, 80, 80)], 2: [(2, 0, 80)]}
 
 
 def test_two_tracks_together_for_longer_are_two_players(swapped, tmp_path):
