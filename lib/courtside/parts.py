@@ -26,7 +26,7 @@ __all__ = ["Part", "People", "aligned", "handed_over", "longest_unseen", "pieces
 
 _GONE_S = 0.3  # out of sight for longer, and it may be somebody else who is taken up again
 _GONE_FRAMES = 4  # that were tracked, at the usual distance, and show others only
-_TAKEN_UP = 2.0  # nats for its being the same person: trackers are right more often than not
+_KEEPS = 1.6  # nats for a track's being of one person: trackers are right more often than not
 _ABOUT = 0.1  # IoU of where a track is with where another one was last, or is first
 
 
@@ -194,10 +194,10 @@ class People:
 
     def taken_from(self, track: int, taken: Part, left: Part, other: int) -> float:
         """The chance that the part ``taken`` of a ``track`` is of the ``other`` one rather than of the same
-        person as what is ``left``, as likely beforehand."""
+        person as what is ``left``."""
         one, rest = (self._person_in(track, part) for part in (taken, left))
         from_other, from_rest = self._log_ratios(track, one, [self._person((other,)), rest])
-        return float(expit(from_other - from_rest))
+        return float(expit(from_other - from_rest - _KEEPS))
 
     def _log_ratios(self, track: int, one: _Person, others: Sequence[_Person]) -> np.ndarray:
         ratios = agreement(one.number, np.array([other.number for other in others]), self._allowed(track))
@@ -257,7 +257,7 @@ def rejoined(people: People) -> list[Part]:
     joined: list[list[int]] = []
     for track, part in people.found.items():
         again = joined and was_lost(people.found[joined[-1][-1]].tracklet, part.tracklet)
-        if again and people.alike(tuple(joined[-1]), [(track,)])[0] > -_TAKEN_UP:
+        if again and people.alike(tuple(joined[-1]), [(track,)])[0] > -_KEEPS:
             joined[-1].append(track)
         else:
             joined.append([track])
