@@ -83,7 +83,7 @@ class Look(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Likeness:
-    """How much looks differ in one video: of one person ``within``, of people of a team ``between`` them.
+    """How much looks differ in one video: of one person ``within``, of people ``between`` them.
 
     Both are variances, float64 [bands, 3] in CIELAB. What the jersey shows differs little between those who
     wear it, and so says little; where hair and shoes are blurred, they say little too.
@@ -93,21 +93,21 @@ class Likeness:
     between: np.ndarray
 
     @classmethod
-    def learn(cls, looks: Mapping[int, np.ndarray], mates: Iterable[tuple[int, int]]) -> Likeness | None:
+    def learn(cls, looks: Mapping[int, np.ndarray], others: Iterable[tuple[int, int]]) -> Likeness | None:
         """From what tracks look like, float64 [n, bands, 3] each, as :func:`moments` gives it.
 
-        ``mates`` are pairs of tracks of one team that are two people. None where there are too few.
+        ``others`` are pairs of tracks that are two people, of a team or not. None where there are too few.
         """
         few = {track: _some(own, _MOST_OF_A_TRACK) for track, own in looks.items()}
         pairs = [(track, track) for track in _some(list(few), _MOST_TRACKS)]
-        mates = [(first, second) for first, second in mates if first in few and second in few]
-        same, others = (_apart(few, each) for each in (pairs, _some(mates, _MOST_TRACKS)))
-        if min(len(same), len(others)) < _LEAST_PAIRS:
+        others = [pair for pair in sorted(others) if {*pair} <= few.keys()]
+        same, different = (_apart(few, each) for each in (pairs, _some(others, _MOST_TRACKS)))
+        if min(len(same), len(different)) < _LEAST_PAIRS:
             return None
         # Some tracks change the player, so the middle of what they differ by counts, and their mean a little.
         middle = (1.4826 * _median(same)) ** 2
         within = np.maximum(middle, _mean(same**2) / 4) / 2 + _LEAST_VARIANCE
-        return cls(within, np.maximum(_mean(others**2) / 2 - within, 0))
+        return cls(within, np.maximum(_mean(different**2) / 2 - within, 0))
 
     def log_ratios(self, one: Look, others: Sequence[Look]) -> np.ndarray:
         """The natural logarithms, float64 [n], of how much likelier ``one`` and each of ``others`` look so if

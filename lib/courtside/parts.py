@@ -130,7 +130,8 @@ class People:
     """What is known of parts of tracks, each a track of its own in ``found`` and in ``detections``.
 
     ``together`` are the pairs that are on screen together, ``apart`` those that are so where it is certain
-    whom they show. ``looks`` are those of each part, ``noise`` is the reader's.
+    whom they show. ``looks`` are those of each part; ``likeness`` is how those of team mates differ,
+    ``any_likeness`` how those of any two on screen together do. ``noise`` is the reader's.
     """
 
     found: dict[int, Part]
@@ -141,6 +142,7 @@ class People:
     together: set[tuple[int, int]]
     apart: set[tuple[int, int]]
     likeness: Likeness | None
+    any_likeness: Likeness | None
     noise: np.ndarray
     roster: Roster | None
     known: dict[tuple[int, ...], _Person] = field(default_factory=dict, repr=False)
@@ -174,7 +176,7 @@ class People:
         prompted = {track: prompts[each.tracklet.tracking_id] for track, each in found.items()}
         teams = name_teams(find_teams(prompted, colors), colors, votes, roster)
         together = co_visible(detections, brief)
-        mates = [(one, other) for one, other in together if teams[one] == teams[other] is not None]
+        mates = {(one, other) for one, other in together if teams[one] == teams[other] is not None}
         return cls(
             found=found,
             detections=detections,
@@ -184,6 +186,7 @@ class People:
             together=together,
             apart=co_visible(detections[certain], brief),
             likeness=Likeness.learn(looks, mates),
+            any_likeness=Likeness.learn(looks, together),
             noise=noise,
             roster=roster,
         )
@@ -203,7 +206,12 @@ class People:
         ratios = agreement(one.number, np.array([other.number for other in others]), self._allowed(track))
         if self.likeness is None:
             return ratios
-        return ratios + self.likeness.log_ratios(one.look, [other.look for other in others])
+        looks = [other.look for other in others]
+        said = self.likeness.log_ratios(one.look, looks)
+        if self.teams[track] is None:
+            # Among mates a jersey says nothing, but here it may say that somebody is of no team.
+            said = np.minimum(said, self.any_likeness.log_ratios(one.look, looks))
+        return ratios + said
 
     def _person(self, group: tuple[int, ...]) -> _Person:
         if group not in self.known:

@@ -265,8 +265,8 @@ def propose_merges(
     Tracks that were given one number are one player. Where two that carry a number are on screen together, a
     third goes with the surer one. Sure tracks go with sure ones, whoever else there is. A track without a
     sure number is whoever of its team it is most ``alike``, if anybody: of n others each is held as likely
-    beforehand as 1 / sqrt(n) to 1 for somebody else, since the more were seen the fewer are left. Tracks
-    of an unknown team stay alone. ``handed`` are merges that follow from where the tracks were; those that
+    beforehand as 1 / sqrt(n) to 1 for somebody else, since the more were seen the fewer are left. One of an
+    unknown team may be of any. ``handed`` are merges that follow from where the tracks were; those that
     numbers, or others on screen at the same time, contradict are left out.
     """
     merges = _of_one_number(answers, teams, together)
@@ -329,7 +329,7 @@ def _of_one_look(
 ) -> list[Merge]:
     """Tracks that no sure number names, each with whom it looks like: the surest first, since with each
     there is more to compare the others with."""
-    playing = [track for track in answers if teams.get(track) not in (None, REFEREE)]
+    playing = [track for track in answers if teams.get(track) != REFEREE]
     pairs = (merge[:2] for merge in merges if merge.sure and {*merge[:2]} <= {*playing})
     groups = {group[0]: tuple(group) for group in _connected(playing, pairs)}
     surest = {
@@ -349,7 +349,8 @@ def _of_one_look(
             other
             for other, group in groups.items()
             if other != track
-            and teams[other] == teams[track]
+            and teams.get(other) is not None
+            and teams.get(track) in (None, teams[other])
             and (numbers[other] is None or numbers[track] in (None, numbers[other]))
             and apart.isdisjoint(group)
         ]
@@ -362,7 +363,11 @@ def _of_one_look(
         best = int(shares.argmax())
         return float(shares[best]), others[best]
 
-    left = [track for track, best in surest.items() if best.number is None or best.confidence < SURE]
+    left = [
+        track
+        for track, best in surest.items()
+        if best.number is None or best.confidence < SURE or teams.get(track) is None
+    ]
     found: list[Merge] = []
     for track in sorted(left, key=lambda track: (-likeliest(track)[0], track)):
         chance, other = likeliest(track)

@@ -350,7 +350,7 @@ def _players(
                 "tracking_ids": [one.tracking_id for one in tracklets],
                 "from_frames": [one.first_frame for one in tracklets],
                 "to_frames": [one.last_frame for one in tracklets],
-                "team": teams.get(owner),
+                "team": next((teams[track] for track in members if teams[track] is not None), None),
                 "jersey_number": best.number,
                 "likeliest": best.likeliest,
                 "confidence": best.confidence,

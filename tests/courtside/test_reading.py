@@ -245,21 +245,22 @@ def test_a_player_whom_two_tracks_show_for_a_moment_is_one(swapped, tmp_path, ca
     assert not rows.duplicated(["object_id", "frame"]).any()
 
 
-LEGS = {1: (120, 80, 60), 2: (235, 205, 180), 3: (60, 40, 30)}
+LEGS = {1: (120, 80, 60), 2: (235, 205, 180), 3: (60, 40, 30), 4: (170, 120, 90), 5: (120, 80, 60)}
+BLUE, YELLOW, GRAY = (20, 30, 140), (230, 200, 40), (120, 120, 120)
 
 
-def show_legs(folder, lefts: dict[int, int], track_of):
-    """Three of one team, told apart by their legs only, followed by the track that ``track_of(who, frame)``
-    says, or by none, and read."""
+def show_legs(folder, lefts: dict[int, int], track_of, cloths: dict[int, tuple] | None = None):
+    """People without numbers, told apart by their legs, of whom each is followed by the track that
+    ``track_of(who, frame)`` says, or by none, and read."""
     (folder / "gt").mkdir()
     rows, frames = [], 80
     with VideoWriter(folder / "video.mp4", WIDTH, HEIGHT, 25) as writer:
         for frame in range(frames):
             image = np.full((HEIGHT, WIDTH, 3), 110, np.uint8)
-            for who, legs in LEGS.items():
-                left = lefts[who] + frame // 8
-                image[20:130, left : left + 60] = (20, 30, 140)
-                image[130:220, left : left + 60] = legs
+            for who, left in lefts.items():
+                left += frame // 8
+                image[20:130, left : left + 60] = cloths[who] if cloths else BLUE
+                image[130:220, left : left + 60] = LEGS[who]
                 track = track_of(who, frame)
                 if track:
                     rows.append(f"{frame + 1},{track},{left},20,60,200,1,1,1")
@@ -313,6 +314,24 @@ def test_a_track_that_finds_somebody_else_again_is_cut_where_it_was_lost(tmp_pat
         ((2, 1), (0, 49), (31, 79)),
         ((3,), (0,), (79,)),
     }
+
+
+def test_who_has_the_legs_of_a_player_but_not_the_jersey_is_somebody_else(tmp_path):
+    """A referee, of no team, is seen from when 1 was lost; 2 is found again."""
+
+    def track_of(who: int, frame: int) -> int | None:
+        if who == 1:
+            return 1 if frame < 40 else None
+        if who == 5:
+            return 5 if frame >= 43 else None
+        return who if who != 2 or frame < 40 else 6 if frame >= 43 else None
+
+    cloths = {1: BLUE, 2: BLUE, 3: YELLOW, 4: YELLOW, 5: GRAY}
+    run = show_legs(tmp_path, {1: 5, 2: 80, 3: 155, 4: 230, 5: 305}, track_of, cloths)
+    players = run.players().set_index("player_id")
+    assert players["team"].fillna("none").tolist().count("none") == 1
+    [proposed] = players.dropna(subset="same_as").itertuples()
+    assert [list(proposed.tracking_ids), list(players.loc[proposed.same_as, "tracking_ids"])] == [[6], [2]]
 
 
 @pytest.mark.parametrize("forward", [True, False])
