@@ -25,7 +25,7 @@ _APART = 14.0  # in CIELAB: teams whose colours are nearer than this wear the sa
 _LEAST_GAIN = 0.2  # nats a torso for two colours against one
 _CLEAR = 1.0  # nats for one team against the other
 _MOST_COUNT = 20  # torsos of a track
-_MOST_TRACKS, _MOST_STARTS, _ROUNDS = 200, 16, 12  # to learn from, to begin with
+_MOST_TRACKS, _MOST_STARTS, _ROUNDS = 200, 10, 8  # to learn from, to begin with
 _HUES = ((20, "red"), (42, "orange"), (70, "yellow"), (165, "green"), (195, "teal"), (262, "blue"))
 _HUES += ((300, "purple"), (340, "pink"), (361, "red"))
 
