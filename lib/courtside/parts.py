@@ -307,17 +307,18 @@ def _takeovers(people: People, unseen: float) -> Iterator[tuple[int, int, int, i
     """The parts that may change the player where another one ends or begins.
 
     Each with the frame from which on it shows somebody else, the other part, and the frame in which that one
-    was seen last, which is before, or first, which is not.
+    was seen last, which is before, or first, which is not. Tracks of other prompts may show the same people.
     """
     table = people.detections.sort_values("frame", kind="stable")
     frames, tracks = table["frame"].to_numpy(), table["tracking_id"].to_numpy()
     boxes = table[["x1", "y1", "x2", "y2"]].to_numpy(float)
+    prompts, _ = table["prompt"].factorize()
     for other, stretches in pieces(table, unseen).items():
         for _, first, last in stretches:
             for seen, low, high in ((last, last + 1, last + unseen), (first, first - unseen, first - 1)):
-                here = boxes[(frames == seen) & (tracks == other)]
+                [place] = np.flatnonzero((frames == seen) & (tracks == other))
                 span = slice(np.searchsorted(frames, low), np.searchsorted(frames, high, side="right"))
-                about = box_iou(here, boxes[span])[0]
+                about = box_iou(boxes[[place]], boxes[span])[0] * (prompts[span] == prompts[place])
                 for track in np.unique(tracks[span][about >= _ABOUT]).tolist():
                     overlaps = np.where(tracks[span] == track, about, 0)
                     there = frames[span][overlaps >= max(_ABOUT, overlaps.max() / 2)]

@@ -73,9 +73,9 @@ def read_players(
     readings show that it went on with somebody else where two people crossed is cut there, its parts are
     different players, and a warning says so. So is one that was not to be seen for a while, and then shows
     somebody of another number or other looks, and one that goes on as another track's player where that one
-    ends. A player is in one place at a time: of two tracks that were
-    merged and share a few frames, those of the one that began first are no player's. How alike people of a
-    team look is learnt from the tracks themselves, see :class:`courtside.appearance.Likeness`.
+    ends. A player is in one place at a time: of two tracks that were merged and share a few frames, those of
+    the one that began first are no player's. How alike people of a team look is learnt from the tracks
+    themselves, see :class:`courtside.appearance.Likeness`.
     """
     warnings: list[str] = []
     prompts = detections.drop_duplicates("tracking_id").set_index("tracking_id")["prompt"]
@@ -109,11 +109,11 @@ def read_players(
     parts = rejoined(people)
     if len(parts) < len(people.found):
         people = People.of(parts, detections, prompts, noise, roster, brief)
-    parts, pairs = handed_over(people, unseen)
-    if pairs:
+    parts, same = handed_over(people, unseen)
+    if same:
         people = People.of(parts, detections, prompts, noise, roster, brief)
     track_of = {part.tracklet: track for track, part in people.found.items()}
-    handed = [Merge(*sorted((track_of[one], track_of[other])), chance, True) for one, other, chance in pairs]
+    handed = [Merge(*sorted((track_of[one], track_of[other])), chance, True) for one, other, chance in same]
     found, votes, teams, together = people.found, people.votes, people.teams, people.together
     warnings += _cuts(parts, video)
     answers = answer(votes, teams, people.apart, roster)
