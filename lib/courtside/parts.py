@@ -313,7 +313,8 @@ def _takeovers(people: People, unseen: float) -> Iterator[tuple[int, int, int, i
     frames, tracks = table["frame"].to_numpy(), table["tracking_id"].to_numpy()
     boxes = table[["x1", "y1", "x2", "y2"]].to_numpy(float)
     prompts, _ = table["prompt"].factorize()
-    for other, stretches in pieces(table, unseen).items():
+    seen_in = pieces(table, unseen)
+    for other, stretches in seen_in.items():
         for _, first, last in stretches:
             for seen, low, high in ((last, last + 1, last + unseen), (first, first - unseen, first - 1)):
                 [place] = np.flatnonzero((frames == seen) & (tracks == other))
@@ -323,8 +324,8 @@ def _takeovers(people: People, unseen: float) -> Iterator[tuple[int, int, int, i
                     overlaps = np.where(tracks[span] == track, about, 0)
                     there = frames[span][overlaps >= max(_ABOUT, overlaps.max() / 2)]
                     cut = int(there[0] if seen < low else there[-1] + 1)
-                    whole = people.found[track].tracklet
-                    if track != other and whole.first_frame < cut <= whole.last_frame:
+                    begins, ends = seen_in[track][0].first_frame, seen_in[track][-1].last_frame
+                    if track != other and begins < cut <= ends:
                         yield track, cut, other, seen
 
 

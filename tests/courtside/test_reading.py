@@ -12,7 +12,6 @@ from courtside.errors import ModelError
 from courtside.jersey import Reading
 from courtside.labelling import LabelSet
 from courtside.labels import read_labels
-from courtside.parts import longest_unseen, pieces
 from courtside.reading import fill_players, read_players
 from courtside.report.players import players_section
 from courtside.roster import Roster
@@ -369,27 +368,6 @@ def test_a_track_that_stays_with_its_player_where_another_one_ends_is_whole(tmp_
     run = show_legs(tmp_path, {1: 30, 2: 70, 3: 330}, track_of)
     assert run.status()["read"]["warnings"] == []
     assert sorted(run.players()["tracking_ids"].map(list)) == [[1], [2], [3], [5]]
-
-
-@pytest.mark.parametrize(
-    ("frames", "spans"),
-    [
-        ([0, 1, 2, 10, 11], [(0, 2), (10, 11)]),
-        ([0, 1, 2, 9, 10], [(0, 10)]),
-        ([5], [(5, 5)]),
-    ],
-)
-def test_a_track_is_lost_after_a_third_of_a_second(frames, spans):
-    table = pd.DataFrame({"frame": [*range(20), *frames], "tracking_id": [1] * 20 + [2] * len(frames)})
-    unseen = longest_unseen(table, 25.0)
-    assert pieces(table, unseen) == {1: [(1, 0, 19)], 2: [(2, *span) for span in spans]}
-
-
-def test_who_is_labelled_in_few_frames_is_not_lost_in_between():
-    table = pd.DataFrame({"frame": [0, 10, 20, 30, 80, 0, 10, 20, 30, 40, 50, 60, 70, 80]})
-    table["tracking_id"] = [1] * 5 + [2] * 9
-    unseen = longest_unseen(table, 25.0)
-    assert pieces(table, unseen) == {1: [(1, 0, 30), (1, 80, 80)], 2: [(2, 0, 80)]}
 
 
 def test_two_tracks_together_for_longer_are_two_players(swapped, tmp_path):
