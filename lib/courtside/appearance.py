@@ -111,7 +111,7 @@ class Likeness:
 
     def log_ratios(self, one: Look, others: Sequence[Look]) -> np.ndarray:
         """The natural logarithms, float64 [n], of how much likelier ``one`` and each of ``others`` look so if
-        they are one person than if they are two of a team.
+        they are one person than if they are two of those it was learnt from.
 
         0 where too little was seen. That of probabilistic linear discriminant analysis with heavy tails
         (Prince & Elder 2007, Kenny 2010) and independent colours, halved since they aren't.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -30,41 +31,39 @@ _KEEPS = 1.6  # nats for a track's being of one person: trackers are right more 
 _ABOUT = 0.1  # IoU of where a track is with where another one was last, or is first
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+class _Sight(NamedTuple):
+    """What a torso leaves behind: its ``rgb`` and ``body`` are those of :class:`courtside.jersey.crop.Torso`.
+
+    ``clear`` says that it was seen outside crossings.
+    """
+
+    frame: int
+    clear: bool
+    rgb: tuple[float, float, float]
+    body: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
 class Part:
     """What was looked at of a track or a part of it, in order of time.
 
     ``certain`` is the ``tracklet`` without the crossings in which its track may have changed the player.
-    ``torsos`` were read, with these ``readings``. All that were seen, in ``frames`` int64 [n], have a colour,
-    ``rgb`` float64 [n, 3], and the bands of a body, ``bodies`` float64 [n, bands, 3] CIELAB; ``clear``,
-    bool [n], says which lie outside crossings.
+    ``torsos`` were read, with these ``readings``; ``sights`` are of all that were seen.
     """
 
     tracklet: Tracklet
     certain: Tracklet
     torsos: list[Torso]
     readings: list[Reading]
-    frames: np.ndarray
-    clear: np.ndarray
-    rgb: np.ndarray
-    bodies: np.ndarray
+    sights: list[_Sight]
 
     @classmethod
     def seen(
         cls, tracklet: Tracklet, certain: Tracklet, torsos: Sequence[Torso], overlaps: pd.Series
     ) -> Part:
         """A part of which nothing was read yet; ``overlaps`` are its track's crossings, by frame."""
-        frames = np.array([torso.frame for torso in torsos], np.int64)
-        return cls(
-            tracklet=tracklet,
-            certain=certain,
-            torsos=[],
-            readings=[],
-            frames=frames,
-            clear=overlaps.loc[frames].to_numpy() < CROSSING,
-            rgb=np.array([torso.rgb for torso in torsos]).reshape(-1, 3),
-            bodies=np.array([torso.body for torso in torsos]).reshape(-1, len(BANDS) - 1, 3),
-        )
+        sights = [_Sight(one.frame, overlaps[one.frame] < CROSSING, one.rgb, one.body) for one in torsos]
+        return cls(tracklet, certain, [], [], sights)
 
     @property
     def times_s(self) -> list[float]:
@@ -73,27 +72,25 @@ class Part:
 
     @property
     def colors(self) -> np.ndarray:
-        """float64 [m, 3] RGB of its torsos: those outside crossings, if any."""
-        return self.rgb[self.clear] if self.clear.any() else self.rgb
+        """float64 [n, 3] RGB of its torsos: those outside crossings, if any."""
+        clear = [one.rgb for one in self.sights if one.clear]
+        return np.array(clear or [one.rgb for one in self.sights]).reshape(-1, 3)
 
-    @property
+    @cached_property
     def looks(self) -> np.ndarray:
         """Its :func:`courtside.appearance.moments`, outside crossings."""
-        return moments(self.bodies[self.clear])
+        clear = [one.body for one in self.sights if one.clear]
+        return moments(np.array(clear).reshape(-1, len(BANDS) - 1, 3))
 
     def between(self, first: int, last: int) -> Part:
         """What lies in the frames from ``first`` to ``last``, both included."""
         read = [place for place, torso in enumerate(self.torsos) if first <= torso.frame <= last]
-        there = (self.frames >= first) & (self.frames <= last)
         return Part(
             tracklet=_within(self.tracklet, first, last),
             certain=_within(self.certain, first, last),
             torsos=[self.torsos[place] for place in read],
             readings=[self.readings[place] for place in read],
-            frames=self.frames[there],
-            clear=self.clear[there],
-            rgb=self.rgb[there],
-            bodies=self.bodies[there],
+            sights=[one for one in self.sights if first <= one.frame <= last],
         )
 
 
@@ -111,10 +108,7 @@ def _as_one(parts: Sequence[Part]) -> Part:
         certain=first.certain._replace(last_frame=last.certain.last_frame),
         torsos=[torso for part in parts for torso in part.torsos],
         readings=[reading for part in parts for reading in part.readings],
-        frames=np.concatenate([part.frames for part in parts]),
-        clear=np.concatenate([part.clear for part in parts]),
-        rgb=np.concatenate([part.rgb for part in parts]),
-        bodies=np.concatenate([part.bodies for part in parts]),
+        sights=[one for part in parts for one in part.sights],
     )
 
 
@@ -130,14 +124,13 @@ class People:
     """What is known of parts of tracks, each a track of its own in ``found`` and in ``detections``.
 
     ``together`` are the pairs that are on screen together, ``apart`` those that are so where it is certain
-    whom they show. ``looks`` are those of each part; ``likeness`` is how those of team mates differ,
-    ``any_likeness`` how those of any two on screen together do. ``noise`` is the reader's.
+    whom they show. ``likeness`` is how looks of team mates differ, ``any_likeness`` how those of any two on
+    screen together do. ``noise`` is the reader's.
     """
 
     found: dict[int, Part]
     detections: pd.DataFrame
     votes: dict[int, Vote]
-    looks: dict[int, np.ndarray]
     teams: dict[int, str | None]
     together: set[tuple[int, int]]
     apart: set[tuple[int, int]]
@@ -181,7 +174,6 @@ class People:
             found=found,
             detections=detections,
             votes=votes,
-            looks=looks,
             teams=teams,
             together=together,
             apart=co_visible(detections[certain], brief),
@@ -216,7 +208,7 @@ class People:
     def _person(self, group: tuple[int, ...]) -> _Person:
         if group not in self.known:
             votes = [self.votes[track] for track in group]
-            looks = np.concatenate([self.looks[track] for track in group])
+            looks = np.concatenate([self.found[track].looks for track in group])
             self.known[group] = _Person(wearing(votes, self._allowed(group[0])), Look.of(looks))
         return self.known[group]
 
@@ -319,13 +311,14 @@ def _takeovers(people: People, unseen: float) -> Iterator[tuple[int, int, int, i
             for seen, low, high in ((last, last + 1, last + unseen), (first, first - unseen, first - 1)):
                 [place] = np.flatnonzero((frames == seen) & (tracks == other))
                 span = slice(np.searchsorted(frames, low), np.searchsorted(frames, high, side="right"))
-                about = box_iou(boxes[[place]], boxes[span])[0] * (prompts[span] == prompts[place])
+                others = (tracks[span] != other) & (prompts[span] == prompts[place])
+                about = box_iou(boxes[[place]], boxes[span])[0] * others
                 for track in np.unique(tracks[span][about >= _ABOUT]).tolist():
                     overlaps = np.where(tracks[span] == track, about, 0)
                     there = frames[span][overlaps >= max(_ABOUT, overlaps.max() / 2)]
                     cut = int(there[0] if seen < low else there[-1] + 1)
                     begins, ends = seen_in[track][0].first_frame, seen_in[track][-1].last_frame
-                    if track != other and begins < cut <= ends:
+                    if begins < cut <= ends:
                         yield track, cut, other, seen
 
 

@@ -285,7 +285,7 @@ def _of_one_number(
         if given.number is None or team is None:
             continue
         known = players.setdefault((team, given.number), [])
-        fitting = (g for g in known if not any((min(one, track), max(one, track)) in together for one in g))
+        fitting = (group for group in known if not _meet(group, [track], together))
         group = next(fitting, None)
         if group is None:
             known.append([track])
@@ -314,10 +314,14 @@ def _agreeing(
         groups = _connected(answers, (each[:2] for each in (*merges, *found) if each.sure))
         one, other = (next(group for group in groups if track in group) for track in merge[:2])
         numbers = {answers[track].number for track in (*one, *other)} - {None}
-        meet = any(tuple(sorted(pair)) in together for pair in itertools.product(one, other))
-        if one is not other and len(numbers) < 2 and not meet:
+        if one is not other and len(numbers) < 2 and not _meet(one, other, together):
             found.append(merge)
     return found
+
+
+def _meet(some: Sequence[int], others: Sequence[int], together: set[tuple[int, int]]) -> bool:
+    """Whether any of ``some`` is on screen together with any of the ``others``."""
+    return any((min(pair), max(pair)) in together for pair in itertools.product(some, others))
 
 
 def _of_one_look(

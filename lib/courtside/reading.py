@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import groupby, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -105,13 +106,16 @@ def read_players(
         total = sum(len(part.readings) for part in parts)
         warnings.append(f"{failed.total()} of {total} crops could not be read by {reader.name} ({what})")
     noise = np.zeros((11, 11)) if reader is None else reader.noise
-    people = People.of(parts, detections, prompts, noise, roster, brief)
+    known = partial(
+        People.of, detections=detections, prompts=prompts, noise=noise, roster=roster, brief=brief
+    )
+    people = known(parts)
     parts = rejoined(people)
     if len(parts) < len(people.found):
-        people = People.of(parts, detections, prompts, noise, roster, brief)
+        people = known(parts)
     parts, same = handed_over(people, unseen)
     if same:
-        people = People.of(parts, detections, prompts, noise, roster, brief)
+        people = known(parts)
     track_of = {part.tracklet: track for track, part in people.found.items()}
     handed = [Merge(*sorted((track_of[one], track_of[other])), chance, True) for one, other, chance in same]
     found, votes, teams, together = people.found, people.votes, people.teams, people.together
