@@ -5,45 +5,49 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 from courtside.teams import to_lab
 
-__all__ = ["BANDS", "Likeness", "Look", "body_colors", "moments"]
+__all__ = ["BANDS", "PLACES", "SHADES", "Likeness", "body_colors", "look", "moments"]
 
-BANDS = (0.0, 0.07, 0.15, 0.32, 0.48, 0.62, 0.78, 0.92, 1.0)
-"""The body in bands, as shares of its height from the top: hair, face, chest, waist, shorts, knees, shins and
-shoes lie between each two."""
+BANDS = 16
+"""A body from top to bottom in bands of one height."""
+
+SHADES = (0.2, 0.8)
+"""The pixels that stand for a band, as shares of those that are darker: hair and face, skin and sleeve, shoe
+and sock share a band."""
+
+PLACES = BANDS * len(SHADES)
+"""The colours of a body: the darker and the lighter one of each band in turn."""
 
 _ROWS = 160  # of a body are enough
 _LEAST_PX = 6
 _TOGETHER, _FEWEST = 6, 2  # looks in a row that count as one, and how few may be left over
 _MOST_MOMENTS = 40  # such groups of a track
 _LEAST_PAIRS, _MOST_TRACKS, _MOST_OF_A_TRACK = 6, 400, 8  # to learn from
-_LEAST_VARIANCE = 2.0  # of a CIELAB channel, between two looks at one thing
-_MOST_AWAY = 60.0
-_FREEDOM = 3.0
-_MOST_OF_A_BAND = 2.5  # who turns round shows hair for a face: no band decides alone
-_ALIKE = 0.5  # the colours of a body depend on each other: all say half of what they would say alone
-_MOST_COUNT = 3
+_LEAST_SCALE = 9.0  # squared, of a CIELAB channel, between two moments of one thing
+_ROUNDS = 20
+_ALIKE = 0.3  # the colours of a body depend on each other: all say less than what they would say alone
+_ASTRAY = 0.06  # of looks at one person are at another one: who was in front, or was followed for a while
+_TWINS = 0.001  # of two people look like one
 
 
 def body_colors(
     image: np.ndarray, box_xyxy: tuple[float, float, float, float], mask: np.ndarray | None = None
 ) -> np.ndarray:
-    """The median colour of each of the BANDS of a body, float64 [bands, 3] in CIELAB.
+    """The colours of a body, float64 [PLACES, 3] in CIELAB.
 
     ``image`` is uint8 (H, W, 3) RGB, ``mask`` bool (H, W); without one the middle of the box counts. NaN
     where less than six pixels are to be seen, and throughout where the frame cuts off head or feet.
     """
     height, width = image.shape[:2]
     x1, y1, x2, y2 = box_xyxy
-    colors = np.full((len(BANDS) - 1, 3), np.nan)
+    colors = np.full((BANDS, len(SHADES), 3), np.nan)
     if y1 < 1 or y2 > height - 1:
-        return colors
+        return colors.reshape(PLACES, 3)
     x1, x2 = max(x1, 0), min(x2, width)
     if mask is None:
         x1, x2 = x1 + (x2 - x1) / 4, x2 - (x2 - x1) / 4
@@ -54,47 +58,46 @@ def body_colors(
     if mask is not None:
         # The outline is mixed with what lies behind.
         own = cv2.erode(mask[rows, columns].astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
-    band = np.digitize((np.arange(height)[rows] + 0.5 - y1) / (y2 - y1), BANDS[1:-1])
-    for place, (top, bottom) in enumerate(pairwise(np.searchsorted(band, range(len(BANDS))))):
+    shares = (np.arange(height)[rows] + 0.5 - y1) / (y2 - y1)
+    edges = np.searchsorted(shares, np.arange(BANDS + 1) / BANDS)
+    for band, (top, bottom) in enumerate(pairwise(edges)):
         pixels = body[top:bottom][own[top:bottom]]
-        middle = len(pixels) // 2
         if len(pixels) >= _LEAST_PX:
-            colors[place] = np.partition(pixels, middle, axis=0)[middle]
+            wanted = [int(len(pixels) * shade) for shade in SHADES]
+            colors[band] = pixels[np.argpartition(pixels.sum(axis=1), wanted)[wanted]]
+    colors = colors.reshape(PLACES, 3)
     # OpenCV turns what is not a number into a colour.
     return np.where(np.isfinite(colors), to_lab(colors), np.nan)
 
 
-class Look(NamedTuple):
-    """What somebody looks like.
+def moments(looks: np.ndarray) -> np.ndarray:
+    """Of ``looks``, float64 [n, PLACES, 3] in order of time, each few in a row in one: their medians
+    [m, PLACES, 3], at most 40."""
+    seen = looks[np.isfinite(looks).any(axis=(1, 2))]
+    starts = [at for at in range(0, len(seen), _TOGETHER) if len(seen) - at >= _FEWEST]
+    medians = [_median(seen[start : start + _TOGETHER]) for start in _some(starts, _MOST_MOMENTS)]
+    return np.array(medians).reshape(-1, PLACES, 3)
 
-    ``colors`` float64 [bands, 3] in CIELAB, NaN where none was seen, are medians of so many ``moments``.
-    """
 
-    colors: np.ndarray
-    moments: int
-
-    @classmethod
-    def of(cls, moments: np.ndarray) -> Look:
-        """From ``moments``, float64 [m, bands, 3], of which more than three share their light."""
-        if not len(moments):
-            return cls(np.full((len(BANDS) - 1, 3), np.nan), 0)
-        return cls(_median(moments), min(len(moments), _MOST_COUNT))
+def look(moments: np.ndarray) -> np.ndarray:
+    """What somebody looks like: the median, float64 [PLACES, 3], of ``moments``; NaN where there are none."""
+    return _median(moments) if len(moments) else np.full((PLACES, 3), np.nan)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Likeness:
-    """How much looks differ in one video: of one person ``within``, of people ``between`` them.
+    """How much looks differ in one video: of one person ``own``, and of two ``others``.
 
-    Both are variances, float64 [bands, 3] in CIELAB. What the jersey shows differs little between those who
-    wear it, and so says little; where hair and shoes are blurred, they say little too.
+    Both are squared scales, float64 [PLACES, 3] in CIELAB. What the jersey shows differs little between those
+    who wear it, and so says little; where hair and shoes are blurred, they say little too.
     """
 
-    within: np.ndarray
-    between: np.ndarray
+    own: np.ndarray
+    others: np.ndarray
 
     @classmethod
     def learn(cls, looks: Mapping[int, np.ndarray], others: Iterable[tuple[int, int]]) -> Likeness | None:
-        """From what tracks look like, float64 [n, bands, 3] each, as :func:`moments` gives it.
+        """From what tracks look like, float64 [n, PLACES, 3] each, as :func:`moments` gives it.
 
         ``others`` are pairs of tracks that are two people, of a team or not. None where there are too few.
         """
@@ -104,24 +107,21 @@ class Likeness:
         same, different = (_apart(few, each) for each in (pairs, _some(others, _MOST_TRACKS)))
         if min(len(same), len(different)) < _LEAST_PAIRS:
             return None
-        # Some tracks change the player, so the middle of what they differ by counts, and their mean a little.
-        middle = (1.4826 * _median(same)) ** 2
-        within = np.maximum(middle, _mean(same**2) / 4) / 2 + _LEAST_VARIANCE
-        return cls(within, np.maximum(_mean(different**2) / 2 - within, 0))
+        own = _scales(same)
+        return cls(own, np.maximum(_scales(different), own))
 
-    def log_ratios(self, one: Look, others: Sequence[Look]) -> np.ndarray:
-        """The natural logarithms, float64 [n], of how much likelier ``one`` and each of ``others`` look so if
-        they are one person than if they are two of those it was learnt from.
+    def log_ratios(self, one: np.ndarray, others: np.ndarray) -> np.ndarray:
+        """The natural logarithms, float64 [n], of how much likelier it is that the looks ``one``, float64
+        [PLACES, 3], and each of ``others``, [n, PLACES, 3], are of one person than of two of those it was
+        learnt from.
 
-        0 where too little was seen. That of probabilistic linear discriminant analysis with heavy tails
-        (Prince & Elder 2007, Kenny 2010) and independent colours, halved since they aren't.
+        0 where too little was seen. Differences are Cauchy distributed: who turns round shows hair for a
+        face, and a few places that are far off must not decide.
         """
-        away = one.colors - np.array([other.colors for other in others]).reshape(-1, *one.colors.shape)
-        shares = np.array([1 / max(other.moments, 1) for other in others]) + 1 / max(one.moments, 1)
-        noise = self.within * shares[:, None, None]
-        said = _log_student(away, noise) - _log_student(away, noise + 2 * self.between)
-        bands = _ALIKE * np.nansum(said, axis=2)
-        return bands.clip(-_MOST_OF_A_BAND, _MOST_OF_A_BAND).sum(axis=1)
+        away = others - one
+        said = _ALIKE * np.nansum(_log_cauchy(away, self.own) - _log_cauchy(away, self.others), axis=1)
+        if_one = np.logaddexp(np.log1p(-_ASTRAY) + said, np.log(_ASTRAY))
+        return if_one - np.logaddexp(np.log1p(-_TWINS), np.log(_TWINS) + said)
 
 
 def _some(items: Sequence, most: int) -> Sequence:
@@ -130,25 +130,16 @@ def _some(items: Sequence, most: int) -> Sequence:
 
 
 def _apart(looks: Mapping[int, np.ndarray], pairs: Iterable[tuple[int, int]]) -> np.ndarray:
-    """How far apart, float64 [n, bands, 3], moments of the first and the second of ``pairs`` are; of a track
+    """How far apart, float64 [n, PLACES, 3], moments of the first and the second of ``pairs`` are; of a track
     and itself, each two."""
-    found = [np.zeros((0, len(BANDS) - 1, 3))]
+    found = [np.zeros((0, PLACES, 3))]
     for first, second in pairs:
-        away = np.abs(looks[first][:, None] - looks[second][None]).clip(max=_MOST_AWAY)
+        away = looks[first][:, None] - looks[second][None]
         which = (
             np.triu_indices(len(away), 1) if first == second else np.indices(away.shape[:2]).reshape(2, -1)
         )
         found.append(away[tuple(which)])
     return np.concatenate(found)
-
-
-def moments(looks: np.ndarray) -> np.ndarray:
-    """Of ``looks``, float64 [n, bands, 3] in order of time, each few in a row in one: their medians
-    [m, bands, 3], at most 40."""
-    seen = looks[np.isfinite(looks).any(axis=(1, 2))]
-    starts = [at for at in range(0, len(seen), _TOGETHER) if len(seen) - at >= _FEWEST]
-    medians = [_median(seen[start : start + _TOGETHER]) for start in _some(starts, _MOST_MOMENTS)]
-    return np.array(medians).reshape(-1, len(BANDS) - 1, 3)
 
 
 def _median(values: np.ndarray) -> np.ndarray:
@@ -160,9 +151,23 @@ def _median(values: np.ndarray) -> np.ndarray:
     return ((low + high) / 2)[0]
 
 
-def _mean(values: np.ndarray) -> np.ndarray:
-    return np.ma.masked_invalid(values).mean(axis=0).filled(np.nan)
+def _scales(away: np.ndarray) -> np.ndarray:
+    """The squared scales, float64 [PLACES, 3], of Cauchy distributions of ``away``, float64 [n, PLACES, 3].
+
+    The likeliest by expectation and maximisation (Liu & Rubin 1995). The three channels of a place are one
+    vector: mostly none is far off where the others aren't.
+    """
+    seen = np.isfinite(away).all(axis=2)
+    squares = np.where(np.isfinite(away), away, 0) ** 2
+    counts = np.maximum(seen.sum(axis=0), 1)[:, None]
+    # A quarter of what is Cauchy distributed lies beyond its scale, on either side.
+    scales = np.fmax(_median(np.abs(away)) ** 2, _LEAST_SCALE)
+    for _ in range(_ROUNDS):
+        weights = seen * 4 / (1 + (squares / scales).sum(axis=2))
+        scales = np.maximum((weights[..., None] * squares).sum(axis=0) / counts, _LEAST_SCALE)
+    return scales
 
 
-def _log_student(away: np.ndarray, variance: np.ndarray) -> np.ndarray:
-    return -0.5 * np.log(variance) - (_FREEDOM + 1) / 2 * np.log1p(away**2 / (_FREEDOM * variance))
+def _log_cauchy(away: np.ndarray, scales: np.ndarray) -> np.ndarray:
+    """The logarithms of the densities of places, float64 [n, PLACES], but for a constant."""
+    return -0.5 * np.log(scales).sum(axis=1) - 2 * np.log1p((away**2 / scales).sum(axis=2))

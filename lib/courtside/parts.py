@@ -12,22 +12,34 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from courtside.appearance import BANDS, Likeness, Look, moments
+from courtside.appearance import PLACES, Likeness, look, moments
 from courtside.jersey.vote import Vote, agreement, vote, wearing
 from courtside.players import CROSSING, SURE, Tracklet, co_visible, name_teams, own_ids, owners
 from courtside.scoring.frames import box_iou
-from courtside.teams import find_teams
+from courtside.teams import find_teams, log_wears
 
 if TYPE_CHECKING:
     from courtside.jersey.crop import Torso
     from courtside.jersey.readers import Reading
     from courtside.roster import Roster
 
-__all__ = ["Part", "People", "aligned", "handed_over", "longest_unseen", "pieces", "rejoined", "was_lost"]
+__all__ = [
+    "Part",
+    "People",
+    "aligned",
+    "handed_over",
+    "longest_unseen",
+    "pieces",
+    "placed",
+    "rejoined",
+    "was_lost",
+]
 
 _GONE_S = 0.3  # out of sight for longer, and it may be somebody else who is taken up again
 _GONE_FRAMES = 4  # that were tracked, at the usual distance, and show others only
-_KEEPS = 1.6  # nats for a track's being of one person: trackers are right more often than not
+_KEEPS = 1.5  # nats for a track's being of one person: trackers are right more often than not
+_NEAR_S = 0.4  # a cut may be as far off, by
+_PULL_S = 15.0  # nats for each second by which it is moved
 _ABOUT = 0.1  # IoU of where a track is with where another one was last, or is first
 
 
@@ -80,7 +92,13 @@ class Part:
     def looks(self) -> np.ndarray:
         """Its :func:`courtside.appearance.moments`, outside crossings."""
         clear = [one.body for one in self.sights if one.clear]
-        return moments(np.array(clear).reshape(-1, len(BANDS) - 1, 3))
+        return moments(np.array(clear).reshape(-1, PLACES, 3))
+
+    def look_without(self, frames: np.ndarray) -> np.ndarray:
+        """Its look, but for what was seen in these frames if there is anything else."""
+        away = [one.body for one in self.sights if one.clear and one.frame not in frames]
+        found = moments(np.array(away).reshape(-1, PLACES, 3))
+        return look(found if len(found) else self.looks)
 
     def between(self, first: int, last: int) -> Part:
         """What lies in the frames from ``first`` to ``last``, both included."""
@@ -113,10 +131,12 @@ def _as_one(parts: Sequence[Part]) -> Part:
 
 
 class _Person(NamedTuple):
-    """What was read of somebody, as :func:`courtside.jersey.vote.wearing` says it, and the ``look``."""
+    """What was read of somebody, as :func:`courtside.jersey.vote.wearing` says it, the
+    :func:`courtside.appearance.look`, and the ``colors`` of torsos."""
 
     number: np.ndarray
-    look: Look
+    look: np.ndarray
+    colors: np.ndarray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -124,8 +144,7 @@ class People:
     """What is known of parts of tracks, each a track of its own in ``found`` and in ``detections``.
 
     ``together`` are the pairs that are on screen together, ``apart`` those that are so where it is certain
-    whom they show. ``likeness`` is how looks of team mates differ, ``any_likeness`` how those of any two on
-    screen together do. ``noise`` is the reader's.
+    whom they show. ``likeness`` is how looks of team mates differ. ``noise`` is the reader's.
     """
 
     found: dict[int, Part]
@@ -135,7 +154,6 @@ class People:
     together: set[tuple[int, int]]
     apart: set[tuple[int, int]]
     likeness: Likeness | None
-    any_likeness: Likeness | None
     noise: np.ndarray
     roster: Roster | None
     known: dict[tuple[int, ...], _Person] = field(default_factory=dict, repr=False)
@@ -178,7 +196,6 @@ class People:
             together=together,
             apart=co_visible(detections[certain], brief),
             likeness=Likeness.learn(looks, mates),
-            any_likeness=Likeness.learn(looks, together),
             noise=noise,
             roster=roster,
         )
@@ -198,23 +215,25 @@ class People:
         ratios = agreement(one.number, np.array([other.number for other in others]), self._allowed(track))
         if self.likeness is None:
             return ratios
-        looks = [other.look for other in others]
-        said = self.likeness.log_ratios(one.look, looks)
+        looks = np.array([other.look for other in others])
+        ratios = ratios + self.likeness.log_ratios(one.look, looks)
         if self.teams[track] is None:
             # Among mates a jersey says nothing, but here it may say that somebody is of no team.
-            said = np.minimum(said, self.any_likeness.log_ratios(one.look, looks))
-        return ratios + said
+            worn = np.array([log_wears(one.colors, other.colors) for other in others])
+            ratios = ratios + np.minimum(worn, 0)
+        return ratios
 
     def _person(self, group: tuple[int, ...]) -> _Person:
         if group not in self.known:
             votes = [self.votes[track] for track in group]
             looks = np.concatenate([self.found[track].looks for track in group])
-            self.known[group] = _Person(wearing(votes, self._allowed(group[0])), Look.of(looks))
+            colors = np.concatenate([self.found[track].colors for track in group])
+            self.known[group] = _Person(wearing(votes, self._allowed(group[0])), look(looks), colors)
         return self.known[group]
 
     def _person_in(self, track: int, part: Part) -> _Person:
         seen = vote(part.readings, self.noise, part.times_s)
-        return _Person(wearing([seen], self._allowed(track)), Look.of(part.looks))
+        return _Person(wearing([seen], self._allowed(track)), look(part.looks), part.colors)
 
     def _allowed(self, track: int) -> Sequence[str] | None:
         return None if self.roster is None else self.roster.numbers(self.teams[track])
@@ -267,15 +286,16 @@ def rejoined(people: People) -> list[Part]:
     ]
 
 
-def handed_over(people: People, unseen: float) -> tuple[list[Part], list[tuple[Tracklet, Tracklet, float]]]:
+def handed_over(people: People, unseen: float) -> tuple[list[Part], list[tuple[int, int, float]]]:
     """The parts of ``people``, cut where another track begins or ends and one goes on as the other.
 
     A track that comes to where another one ends may have gone on with that one's player, and one that was
     where another one begins may have shown that one's player until then. Numbers and looks of that half must
-    surely fit the other track better than the half that is left. With the parts come the pairs that are one
-    person then, and the chance of it.
+    surely fit the other track better than the half that is left; where nothing is known of this, it is the
+    whole part. With the parts come the pairs, places among them, that are one person then, and the chance of
+    it.
     """
-    halves: dict[int, tuple[Part, Part]] = {}
+    halves: dict[int, tuple[Part, ...]] = {}
     best: dict[int, tuple[float, Tracklet, int, int]] = {}
     for track, cut, other, seen in _takeovers(people, unseen):
         part = people.found[track]
@@ -284,14 +304,16 @@ def handed_over(people: People, unseen: float) -> tuple[list[Part], list[tuple[T
         taken, left = (late, early) if seen < cut else (early, late)
         chance = people.taken_from(track, taken, left, other)
         if chance >= (best[track][0] if track in best else SURE):
-            halves[track] = early, late
-            best[track] = chance, taken.tracklet, other, seen
+            whole = not len(left.looks) and not left.readings
+            halves[track] = (part,) if whole else (early, late)
+            best[track] = chance, (part if whole else taken).tracklet, other, seen
     parts = [half for track, part in people.found.items() for half in halves.get(track, (part,))]
+    places = {part.tracklet: place for place, part in enumerate(parts)}
     pairs = []
     for chance, taken, other, seen in best.values():
         of_other = halves.get(other, (people.found[other],))
         there = next(one.tracklet for one in of_other if seen <= one.tracklet.last_frame)
-        pairs.append((taken, there, chance))
+        pairs.append((places[taken], places[there], chance))
     return parts, pairs
 
 
@@ -348,3 +370,43 @@ def aligned(parts: Sequence[Part], overlaps: pd.Series) -> list[Part]:
             parts[place] = replace(early, tracklet=early.tracklet._replace(last_frame=cut - 1))
             parts[place + 1] = replace(late, tracklet=late.tracklet._replace(first_frame=cut))
     return parts
+
+
+def placed(
+    parts: Sequence[Part], detections: pd.DataFrame, likeness: Likeness | None, fps: float
+) -> list[Part]:
+    """``parts``, in order of track and time, with each cut where looks change most surely.
+
+    ``likeness`` is how looks of team mates differ; cuts in one frame are moved together.
+    """
+    parts = list(parts)
+    cuts: dict[int, list[int]] = {}
+    for place, (early, late) in enumerate(pairwise(parts)):
+        same = early.tracklet.tracking_id == late.tracklet.tracking_id
+        if likeness is not None and same and not was_lost(early.tracklet, late.tracklet):
+            cuts.setdefault(late.tracklet.first_frame, []).append(place)
+    for cut, places in cuts.items():
+        frames = np.arange(cut - round(_NEAR_S * fps), cut + round(_NEAR_S * fps) + 1)
+        said = -_PULL_S / fps * np.abs(frames - cut)
+        for place in places:
+            early, late = parts[place : place + 2]
+            rows = detections.loc[detections["tracking_id"] == early.tracklet.tracking_id, "frame"]
+            first, last = early.tracklet.first_frame, late.tracklet.last_frame
+            said[~np.isin(frames, rows[(rows > first) & (rows <= last)]) & (frames != cut)] = -np.inf
+            looks = np.array([early.look_without(frames), late.look_without(frames)])
+            for sight in (*early.sights, *late.sights):
+                was_early, was_late = likeness.log_ratios(sight.body, looks)
+                said += np.where(frames > sight.frame, was_early, was_late) * (sight.frame in frames)
+        best = int(frames[said.argmax()])
+        for place in places if best != cut else ():
+            parts[place : place + 2] = _cut_at(best, *parts[place : place + 2])
+    return parts
+
+
+def _cut_at(frame: int, early: Part, late: Part) -> list[Part]:
+    both = _as_one([early, late])
+    first, last = early.tracklet.first_frame, late.tracklet.last_frame
+    return [
+        replace(both.between(first, frame - 1), certain=_within(early.certain, first, frame - 1)),
+        replace(both.between(frame, last), certain=_within(late.certain, frame, last)),
+    ]

@@ -13,6 +13,7 @@ import pandas as pd
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+from scipy.special import expit
 
 from courtside.jersey.vote import ABSTAIN_BELOW, NUMBERS, Vote, posterior
 from courtside.roster import Roster
@@ -47,6 +48,7 @@ CROSSING = 0.3
 _CANDIDATES = 6
 _LEAST = 0.01
 _NEAR_TIE = 0.2
+_KNOWN = 0.5  # nats for being somebody who was seen before rather than somebody new
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,8 +266,8 @@ def propose_merges(
 
     Tracks that were given one number are one player. Where two that carry a number are on screen together, a
     third goes with the surer one. Sure tracks go with sure ones, whoever else there is. A track without a
-    sure number is whoever of its team it is most ``alike``, if anybody: of n others each is held as likely
-    beforehand as 1 / sqrt(n) to 1 for somebody else, since the more were seen the fewer are left. One of an
+    sure number is whoever of its team it is most ``alike``, if anybody: each is held somewhat likelier
+    beforehand than somebody new, and others count against that one as far as they are two people. One of an
     unknown team may be of any. ``handed`` are merges that follow from where the tracks were; those that
     numbers, or others on screen at the same time, contradict are left out.
     """
@@ -348,7 +350,7 @@ def _of_one_look(
 
     def likeliest(track: int) -> tuple[float, int]:
         """The chance that the track is of whom it is most alike, and of whom."""
-        apart = set().union(*(meets[one] for one in groups[track]))
+        apart = met(track)
         others = [
             other
             for other, group in groups.items()
@@ -360,12 +362,27 @@ def _of_one_look(
         ]
         if not others:
             return 0.0, track
-        gains = alike(groups[track], [groups[other] for other in others]) - np.log(len(others)) / 2
-        # Somebody else of the team counts 0.
-        most = max(0.0, gains.max())
-        shares = np.exp(gains - most) / (np.exp(gains - most).sum() + np.exp(-most))
-        best = int(shares.argmax())
-        return float(shares[best]), others[best]
+        gains = alike(groups[track], [groups[other] for other in others]) + _KNOWN
+        best = int(gains.argmax())
+        doubts = np.exp(gains - gains[best]) * two_people(others[best], others)
+        return float(1 / (1 + np.exp(-gains[best]) + doubts.sum())), others[best]
+
+    def two_people(one: int, others: list[int]) -> np.ndarray:
+        """The chance of each of the others that it is somebody else than this one."""
+        gains = alike(groups[one], [groups[other] for other in others]) + _KNOWN
+        return np.array(
+            [
+                0.0 if other == one else 1.0 if differ(one, other) else expit(-gain)
+                for other, gain in zip(others, gains, strict=True)
+            ]
+        )
+
+    def differ(one: int, other: int) -> bool:
+        known = {numbers[one], numbers[other]} - {None}
+        return len(known) > 1 or not met(one).isdisjoint(groups[other])
+
+    def met(track: int) -> set[int]:
+        return set().union(*(meets[one] for one in groups[track]))
 
     left = [
         track

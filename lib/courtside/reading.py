@@ -19,7 +19,17 @@ from courtside.files import whole
 from courtside.jersey.crop import Torso, choose
 from courtside.jersey.readers import Reader, Reading, read_each
 from courtside.jersey.vote import Vote, change, likelihood_ratios, vote
-from courtside.parts import Part, People, aligned, handed_over, longest_unseen, pieces, rejoined, was_lost
+from courtside.parts import (
+    Part,
+    People,
+    aligned,
+    handed_over,
+    longest_unseen,
+    pieces,
+    placed,
+    rejoined,
+    was_lost,
+)
 from courtside.players import (
     CROSSING,
     Answer,
@@ -114,9 +124,9 @@ def read_players(
     if len(parts) < len(people.found):
         people = known(parts)
     parts, same = handed_over(people, unseen)
-    if same:
-        people = known(parts)
-    track_of = {part.tracklet: track for track, part in people.found.items()}
+    parts = placed(parts, detections, people.likeness, video.fps)
+    people = known(parts)
+    track_of = [*people.found]
     handed = [Merge(*sorted((track_of[one], track_of[other])), chance, True) for one, other, chance in same]
     found, votes, teams, together = people.found, people.votes, people.teams, people.together
     warnings += _cuts(parts, video)

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from PIL import ImageColor
 from scipy.optimize import linear_sum_assignment
 
-__all__ = ["REFEREE", "find_teams", "match_teams", "name_color", "to_lab"]
+__all__ = ["REFEREE", "find_teams", "log_wears", "match_teams", "name_color", "to_lab"]
 
 REFEREE = "referee"
 """The team of those who officiate."""
@@ -68,6 +68,19 @@ def find_teams(prompts: Mapping[int, str | None], colors: Mapping[int, np.ndarra
         if abs(first - second) >= _CLEAR:
             teams[track] = names[int(second > first)]
     return teams
+
+
+def log_wears(colors: np.ndarray, others: np.ndarray) -> float:
+    """The natural logarithm of how much likelier the torsos of a track are if it wears what another one does,
+    or shows anything as often, than if it wears anything.
+
+    ``colors`` and ``others``, float64 [torsos, 3] RGB 0 to 255, are those of both; 0 where one has none.
+    """
+    if not len(colors) or not len(others):
+        return 0.0
+    cloth = np.median(to_lab(others) * _WEIGHTS, axis=0)
+    worn = _log_wearing(to_lab(_some(colors, _MOST_COUNT)) * _WEIGHTS, cloth[None])
+    return float((worn - _LOG_STRAY + np.log(_STRAY)).sum())
 
 
 def _cloths(tracks: Sequence[np.ndarray]) -> np.ndarray:

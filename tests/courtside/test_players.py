@@ -20,7 +20,7 @@ from courtside.players import (
     propose_merges,
 )
 from courtside.roster import Roster, read_roster
-from courtside.teams import REFEREE, find_teams, match_teams
+from courtside.teams import REFEREE, find_teams, log_wears, match_teams
 
 
 def ballot(**evidence: float) -> Vote:
@@ -155,7 +155,14 @@ LOOKS = {
     # answers, who is seen together, how alike: then who is whom, and what is proposed
     "nothing read": ([NINE, SEVEN, UNREAD], [(1, 2)], [(1, 3, 8.0)], [(1, 3)], []),
     "as like one as the other": ([NINE, SEVEN, UNREAD], [(1, 2)], [(1, 3, 8.0), (2, 3, 8.0)], [], []),
-    "a little like one": ([NINE, SEVEN, UNREAD], [(1, 2)], [(1, 3, 3.0)], [], [(1, 3)]),
+    "like two who may be one": (
+        [NINE, UNREAD, UNREAD],
+        [],
+        [(1, 3, 8.0), (2, 3, 8.0), (1, 2, 8.0)],
+        [(1, 2), (1, 3)],
+        [],
+    ),
+    "a little like one": ([NINE, SEVEN, UNREAD], [(1, 2)], [(1, 3, 2.0)], [], [(1, 3)]),
     "seen together": ([NINE, SEVEN, UNREAD], [(1, 3)], [(1, 3, 8.0)], [], []),
     "seen with a part of the player": ([NINE, NINE, UNREAD], [(2, 3)], [(1, 3, 8.0)], [(1, 2)], []),
     "another number": ([NINE, SEVEN, Answer("4", "4", 0.9)], [], [(1, 3, 8.0)], [], []),
@@ -191,13 +198,11 @@ def test_only_people_of_a_team_are_alike():
     assert merge[:2] == (1, 3)
 
 
-def test_the_more_it_may_be_the_less_likely_it_is_somebody_else():
-    """Of two that it may be it is as alike as e^5 to one: e^5 / sqrt(2) against 1 and the other's e^-9."""
-    merges = propose_merges(
-        {1: NINE, 2: SEVEN, 3: UNREAD}, dict.fromkeys((1, 2, 3), "red"), {(1, 2)}, by_looks((1, 3, 5.0))
-    )
-    one, other = np.exp([5, -9]) / np.sqrt(2)
-    assert merges == [Merge(1, 3, pytest.approx(one / (one + 1 + other)), True)]
+def test_somebody_seen_before_is_likelier_than_somebody_new_and_other_people_count_against_that():
+    """1 and 3 are as alike as e^5 to one, 2, who is another player, and 3 as e^3."""
+    alike = by_looks((1, 3, 5.0), (2, 3, 3.0))
+    [merge] = propose_merges({1: NINE, 2: SEVEN, 3: UNREAD}, dict.fromkeys((1, 2, 3), "red"), set(), alike)
+    assert merge == Merge(1, 3, pytest.approx(1 / (1 + np.exp(-5.5) + np.exp(-2))), False)
 
 
 def test_who_is_on_screen_together():
@@ -325,3 +330,15 @@ def test_a_bad_roster_is_one_sentence(content, sentence, tmp_path):
 def test_a_missing_roster_is_one_sentence(tmp_path):
     with pytest.raises(RosterError, match="cannot be read"):
         read_roster(tmp_path / "none.csv")
+
+
+def test_who_wears_what_another_one_does():
+    random = np.random.default_rng(0)
+    blue, gray = (
+        np.array(color) + random.normal(0, 3, (30, 3)) for color in ((20, 30, 140), (120, 120, 120))
+    )
+    assert log_wears(blue[:10], blue) > 30
+    # Nothing fits: that is as likely as half of what it is for whoever wears anything, torso by torso.
+    assert log_wears(gray[:10], blue) == pytest.approx(-10 * np.log(2), rel=0.01)
+    assert log_wears(gray, blue) == pytest.approx(-20 * np.log(2), rel=0.01)
+    assert log_wears(gray[:0], blue) == log_wears(gray, blue[:0]) == 0

@@ -45,7 +45,7 @@ class Torso:
 
     ``box_xyxy`` is the player's box in the frame, in pixels. ``quality`` in [0, 1] compares looks: how much
     of the torso nobody nearer covers, halved where the frame cuts it off, times the chance that a number is
-    to be seen on it. ``rgb`` is the median colour of the jersey, 0 to 255, ``body`` float64 [bands, 3] what
+    to be seen on it. ``rgb`` is the median colour of the jersey, 0 to 255, ``body`` float64 [PLACES, 3] what
     :func:`courtside.appearance.body_colors` says of the whole body.
     """
 
