@@ -355,8 +355,7 @@ def _of_one_look(
             other
             for other, group in groups.items()
             if other != track
-            and teams.get(other) is not None
-            and teams.get(track) in (None, teams[other])
+            and teams.get(track) in (None, teams.get(other))
             and (numbers[other] is None or numbers[track] in (None, numbers[other]))
             and apart.isdisjoint(group)
         ]
