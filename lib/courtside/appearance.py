@@ -23,7 +23,7 @@ and sock share a band."""
 PLACES = BANDS * len(SHADES)
 """The colours of a body: the darker and the lighter one of each band in turn."""
 
-_ROWS = 160  # of a body are enough
+_ROWS = 100  # of a body are enough
 _LEAST_PX = 6
 _TOGETHER, _FEWEST = 6, 2  # looks in a row that count as one, and how few may be left over
 _MOST_MOMENTS = 40  # such groups of a track
