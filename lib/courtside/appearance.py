@@ -9,7 +9,7 @@ from itertools import pairwise
 import cv2
 import numpy as np
 
-from courtside.teams import to_lab
+from courtside.teams import evenly, to_lab
 
 __all__ = ["BANDS", "PLACES", "SHADES", "Likeness", "body_colors", "look", "moments"]
 
@@ -27,7 +27,7 @@ _ROWS = 100  # of a body are enough
 _LEAST_PX = 6
 _TOGETHER, _FEWEST = 6, 2  # looks in a row that count as one, and how few may be left over
 _MOST_MOMENTS = 40  # such groups of a track
-_LEAST_PAIRS, _MOST_TRACKS, _MOST_OF_A_TRACK = 6, 400, 8  # to learn from
+_LEAST_PAIRS, _MOST_PAIRS, _MOST_OF_A_TRACK = 6, 400, 8  # to learn from
 _LEAST_SCALE = 9.0  # squared, of a CIELAB channel, between two moments of one thing
 _ROUNDS = 20
 _ALIKE = 0.3  # the colours of a body depend on each other: all say less than what they would say alone
@@ -75,7 +75,8 @@ def moments(looks: np.ndarray) -> np.ndarray:
     [m, PLACES, 3], at most 40."""
     seen = looks[np.isfinite(looks).any(axis=(1, 2))]
     starts = [at for at in range(0, len(seen), _TOGETHER) if len(seen) - at >= _FEWEST]
-    medians = [_median(seen[start : start + _TOGETHER]) for start in _some(starts, _MOST_MOMENTS)]
+    chosen = (starts[place] for place in evenly(len(starts), _MOST_MOMENTS))
+    medians = [_median(seen[start : start + _TOGETHER]) for start in chosen]
     return np.array(medians).reshape(-1, PLACES, 3)
 
 
@@ -101,10 +102,9 @@ class Likeness:
 
         ``others`` are pairs of tracks that are two people, of a team or not. None where there are too few.
         """
-        few = {track: _some(own, _MOST_OF_A_TRACK) for track, own in looks.items()}
-        pairs = [(track, track) for track in _some(list(few), _MOST_TRACKS)]
-        others = [pair for pair in sorted(others) if {*pair} <= few.keys()]
-        same, different = (_apart(few, each) for each in (pairs, _some(others, _MOST_TRACKS)))
+        few = {track: own[evenly(len(own), _MOST_OF_A_TRACK)] for track, own in looks.items()}
+        same = _apart(few, [(track, track) for track in few])
+        different = _apart(few, [pair for pair in sorted(others) if {*pair} <= few.keys()])
         if min(len(same), len(different)) < _LEAST_PAIRS:
             return None
         own = _scales(same)
@@ -124,16 +124,11 @@ class Likeness:
         return if_one - np.logaddexp(np.log1p(-_TWINS), np.log(_TWINS) + said)
 
 
-def _some(items: Sequence, most: int) -> Sequence:
-    """``most`` of the items at most, evenly spread."""
-    return items[:: -(-len(items) // most) or 1]
-
-
-def _apart(looks: Mapping[int, np.ndarray], pairs: Iterable[tuple[int, int]]) -> np.ndarray:
-    """How far apart, float64 [n, PLACES, 3], moments of the first and the second of ``pairs`` are; of a track
-    and itself, each two."""
+def _apart(looks: Mapping[int, np.ndarray], pairs: Sequence[tuple[int, int]]) -> np.ndarray:
+    """How far apart, float64 [n, PLACES, 3], moments of the first and the second of some ``pairs`` are; of a
+    track and itself, each two."""
     found = [np.zeros((0, PLACES, 3))]
-    for first, second in pairs:
+    for first, second in (pairs[place] for place in evenly(len(pairs), _MOST_PAIRS)):
         away = looks[first][:, None] - looks[second][None]
         which = (
             np.triu_indices(len(away), 1) if first == second else np.indices(away.shape[:2]).reshape(2, -1)

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from PIL import ImageColor
 from scipy.optimize import linear_sum_assignment
 
-__all__ = ["REFEREE", "find_teams", "log_wears", "match_teams", "name_color", "to_lab"]
+__all__ = ["REFEREE", "evenly", "find_teams", "log_wears", "match_teams", "name_color", "to_lab"]
 
 REFEREE = "referee"
 """The team of those who officiate."""
@@ -56,7 +56,7 @@ def find_teams(prompts: Mapping[int, str | None], colors: Mapping[int, np.ndarra
     }
     if not seen:
         return teams
-    cloths = _cloths([_some(own, _MOST_COUNT) for own in seen.values()])
+    cloths = _cloths([own[evenly(len(own), _MOST_COUNT)] for own in seen.values()])
     names = [name_color(cloth / _WEIGHTS) for cloth in cloths]
     if len(cloths) == 1:
         return teams | dict.fromkeys(seen, names[0])
@@ -79,7 +79,7 @@ def log_wears(colors: np.ndarray, others: np.ndarray) -> float:
     if not len(colors) or not len(others):
         return 0.0
     cloth = np.median(to_lab(others) * _WEIGHTS, axis=0)
-    worn = _log_wearing(to_lab(_some(colors, _MOST_COUNT)) * _WEIGHTS, cloth[None])
+    worn = _log_wearing(to_lab(colors[evenly(len(colors), _MOST_COUNT)]) * _WEIGHTS, cloth[None])
     return float((worn - _LOG_STRAY + np.log(_STRAY)).sum())
 
 
@@ -120,9 +120,13 @@ def _log_wearing(torsos: np.ndarray, cloths: np.ndarray) -> np.ndarray:
     return np.logaddexp(scale - away / (2 * _SPREAD**2), _LOG_STRAY)
 
 
-def _some(items: np.ndarray, most: int) -> np.ndarray:
-    """``most`` of the items at most, evenly spread."""
-    return items[np.linspace(0, len(items) - 1, min(len(items), most)).astype(int)]
+def evenly(count: int, most: int) -> np.ndarray:
+    """The places of ``most`` of ``count`` items at most, evenly spread.
+
+    >>> evenly(9, 3).tolist(), evenly(2, 3).tolist(), evenly(0, 3).tolist()
+    ([0, 4, 8], [0, 1], [])
+    """
+    return np.linspace(0, count - 1, min(count, most)).astype(int)
 
 
 def match_teams(
