@@ -158,8 +158,8 @@ def _scales(away: np.ndarray) -> np.ndarray:
     # A quarter of what is Cauchy distributed lies beyond its scale, on either side.
     scales = np.fmax(_median(np.abs(away)) ** 2, _LEAST_SCALE)
     for _ in range(_ROUNDS):
-        weights = seen * 4 / (1 + (squares / scales).sum(axis=2))
-        scales = np.maximum((weights[..., None] * squares).sum(axis=0) / counts, _LEAST_SCALE)
+        weights = seen * 4 / (1 + np.einsum("npc,pc->np", squares, 1 / scales))
+        scales = np.maximum(np.einsum("np,npc->pc", weights, squares) / counts, _LEAST_SCALE)
     return scales
 
 
