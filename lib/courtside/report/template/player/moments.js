@@ -44,7 +44,8 @@ export class Moments {
       const size = { width: 2 * SHAPE.width, height: 2 * SHAPE.height };
       const canvas = make("canvas", { ...size, "aria-hidden": "true" });
       const caption = make("span", { class: "cp-caption" });
-      const button = make("button", { type: "button", class: "cp-moment", disabled: "" }, canvas, caption);
+      const named = { type: "button", class: "cp-moment", "aria-label": name, disabled: "" };
+      const button = make("button", named, canvas, caption);
       button.addEventListener("click", () => this.onseek(button.frame));
       return { name, canvas, caption, button };
     });
