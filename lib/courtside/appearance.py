@@ -45,9 +45,9 @@ def body_colors(
     """
     height, width = image.shape[:2]
     x1, y1, x2, y2 = box_xyxy
-    colors = np.full((BANDS, len(SHADES), 3), np.nan)
+    colors = np.full((PLACES, 3), np.nan)
     if y1 < 1 or y2 > height - 1:
-        return colors.reshape(PLACES, 3)
+        return colors
     x1, x2 = max(x1, 0), min(x2, width)
     if mask is None:
         x1, x2 = x1 + (x2 - x1) / 4, x2 - (x2 - x1) / 4
@@ -60,12 +60,12 @@ def body_colors(
         own = cv2.erode(mask[rows, columns].astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
     shares = (np.arange(height)[rows] + 0.5 - y1) / (y2 - y1)
     edges = np.searchsorted(shares, np.arange(BANDS + 1) / BANDS)
-    for band, (top, bottom) in enumerate(pairwise(edges)):
+    bands = colors.reshape(BANDS, len(SHADES), 3)
+    for band, (top, bottom) in zip(bands, pairwise(edges), strict=True):
         pixels = body[top:bottom][own[top:bottom]]
         if len(pixels) >= _LEAST_PX:
             wanted = [int(len(pixels) * shade) for shade in SHADES]
-            colors[band] = pixels[np.argpartition(pixels.sum(axis=1), wanted)[wanted]]
-    colors = colors.reshape(PLACES, 3)
+            band[:] = pixels[np.argpartition(pixels.sum(axis=1), wanted)[wanted]]
     # OpenCV turns what is not a number into a colour.
     return np.where(np.isfinite(colors), to_lab(colors), np.nan)
 

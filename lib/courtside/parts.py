@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
@@ -91,13 +91,11 @@ class Part:
     @cached_property
     def looks(self) -> np.ndarray:
         """Its :func:`courtside.appearance.moments`, outside crossings."""
-        clear = [one.body for one in self.sights if one.clear]
-        return moments(np.array(clear).reshape(-1, PLACES, 3))
+        return moments(_bodies(one for one in self.sights if one.clear))
 
     def look_without(self, frames: np.ndarray) -> np.ndarray:
         """Its look, but for what was seen in these frames if there is anything else."""
-        away = [one.body for one in self.sights if one.clear and one.frame not in frames]
-        found = moments(np.array(away).reshape(-1, PLACES, 3))
+        found = moments(_bodies(one for one in self.sights if one.clear and one.frame not in frames))
         return look(found if len(found) else self.looks)
 
     def between(self, first: int, last: int) -> Part:
@@ -110,6 +108,10 @@ class Part:
             readings=[self.readings[place] for place in read],
             sights=[one for one in self.sights if first <= one.frame <= last],
         )
+
+
+def _bodies(sights: Iterable[_Sight]) -> np.ndarray:
+    return np.array([one.body for one in sights]).reshape(-1, PLACES, 3)
 
 
 def _within(tracklet: Tracklet, first: int, last: int) -> Tracklet:
@@ -344,6 +346,17 @@ def _takeovers(people: People, unseen: float) -> Iterator[tuple[int, int, int, i
                         yield track, cut, other, seen
 
 
+def _cut_after(parts: Sequence[Part]) -> list[int]:
+    """The places of those of ``parts``, in order of track and time, after which their track goes on with
+    somebody else at once."""
+    pairs = ((early.tracklet, late.tracklet) for early, late in pairwise(parts))
+    return [
+        place
+        for place, (early, late) in enumerate(pairs)
+        if early.tracking_id == late.tracking_id and not was_lost(early, late)
+    ]
+
+
 def aligned(parts: Sequence[Part], overlaps: pd.Series) -> list[Part]:
     """``parts``, in order of track and time, with the cuts of one crossing in one frame.
 
@@ -351,11 +364,10 @@ def aligned(parts: Sequence[Part], overlaps: pd.Series) -> list[Part]:
     is the one in which they cover each other most.
     """
     parts = list(parts)
-    cuts = []
-    for place, (early, late) in enumerate(pairwise(parts)):
-        same = early.tracklet.tracking_id == late.tracklet.tracking_id
-        if same and not was_lost(early.tracklet, late.tracklet):
-            cuts.append((early.certain.last_frame + 1, late.certain.first_frame - 1, place))
+    cuts = [
+        (parts[place].certain.last_frame + 1, parts[place + 1].certain.first_frame - 1, place)
+        for place in _cut_after(parts)
+    ]
     groups: list[tuple[int, int, list[int]]] = []
     for low, high, place in sorted(cuts):
         if groups and low <= groups[-1][1]:
@@ -381,10 +393,8 @@ def placed(
     """
     parts = list(parts)
     cuts: dict[int, list[int]] = {}
-    for place, (early, late) in enumerate(pairwise(parts)):
-        same = early.tracklet.tracking_id == late.tracklet.tracking_id
-        if likeness is not None and same and not was_lost(early.tracklet, late.tracklet):
-            cuts.setdefault(late.tracklet.first_frame, []).append(place)
+    for place in _cut_after(parts) if likeness is not None else ():
+        cuts.setdefault(parts[place + 1].tracklet.first_frame, []).append(place)
     for cut, places in cuts.items():
         frames = np.arange(cut - round(_NEAR_S * fps), cut + round(_NEAR_S * fps) + 1)
         said = -_PULL_S / fps * np.abs(frames - cut)
@@ -393,10 +403,12 @@ def placed(
             rows = detections.loc[detections["tracking_id"] == early.tracklet.tracking_id, "frame"]
             first, last = early.tracklet.first_frame, late.tracklet.last_frame
             said[~np.isin(frames, rows[(rows > first) & (rows <= last)]) & (frames != cut)] = -np.inf
-            looks = np.array([early.look_without(frames), late.look_without(frames)])
-            for sight in (*early.sights, *late.sights):
-                was_early, was_late = likeness.log_ratios(sight.body, looks)
-                said += np.where(frames > sight.frame, was_early, was_late) * (sight.frame in frames)
+            near = _as_one([early, late]).between(frames[0], frames[-1]).sights
+            was_early, was_late = (
+                likeness.log_ratios(part.look_without(frames), _bodies(near)) for part in (early, late)
+            )
+            past = frames[:, None] > np.array([sight.frame for sight in near], int)
+            said += np.where(past, was_early, was_late).sum(axis=1)
         best = int(frames[said.argmax()])
         for place in places if best != cut else ():
             parts[place : place + 2] = _cut_at(best, *parts[place : place + 2])

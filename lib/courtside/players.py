@@ -350,14 +350,11 @@ def _of_one_look(
 
     def likeliest(track: int) -> tuple[float, int]:
         """The chance that the track is of whom it is most alike, and of whom."""
-        apart = met(track)
+        apart = strangers(track)
         others = [
             other
-            for other, group in groups.items()
-            if other != track
-            and teams.get(track) in (None, teams.get(other))
-            and (numbers[other] is None or numbers[track] in (None, numbers[other]))
-            and apart.isdisjoint(group)
+            for other in groups
+            if other != track and teams.get(track) in (None, teams.get(other)) and other not in apart
         ]
         if not others:
             return 0.0, track
@@ -369,19 +366,22 @@ def _of_one_look(
     def two_people(one: int, others: list[int]) -> np.ndarray:
         """The chance of each of the others that it is somebody else than this one."""
         gains = alike(groups[one], [groups[other] for other in others]) + _KNOWN
+        apart = strangers(one)
         return np.array(
             [
-                0.0 if other == one else 1.0 if differ(one, other) else expit(-gain)
+                0.0 if other == one else 1.0 if other in apart else expit(-gain)
                 for other, gain in zip(others, gains, strict=True)
             ]
         )
 
-    def differ(one: int, other: int) -> bool:
-        known = {numbers[one], numbers[other]} - {None}
-        return len(known) > 1 or not met(one).isdisjoint(groups[other])
-
-    def met(track: int) -> set[int]:
-        return set().union(*(meets[one] for one in groups[track]))
+    def strangers(one: int) -> set[int]:
+        """Those who wear another number, or are on screen together with this one."""
+        met = set().union(*(meets[track] for track in groups[one]))
+        return {
+            other
+            for other, group in groups.items()
+            if len({numbers[one], numbers[other]} - {None}) > 1 or not met.isdisjoint(group)
+        }
 
     left = [
         track

@@ -121,11 +121,12 @@ def read_players(
     )
     people = known(parts)
     parts = rejoined(people)
-    if len(parts) < len(people.found):
+    if parts != [*people.found.values()]:
         people = known(parts)
     parts, same = handed_over(people, unseen)
     parts = placed(parts, detections, people.likeness, video.fps)
-    people = known(parts)
+    if parts != [*people.found.values()]:
+        people = known(parts)
     track_of = [*people.found]
     handed = [Merge(*sorted((track_of[one], track_of[other])), chance, True) for one, other, chance in same]
     found, votes, teams, together = people.found, people.votes, people.teams, people.together

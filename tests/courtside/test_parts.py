@@ -67,8 +67,8 @@ def test_a_track_may_go_on_as_one_that_ends_or_begins_about_where_it_is(rows, fi
     assert [one for one in _takeovers(people(rows, tracklets, prompts), 7.5) if one[0] == 1] == found
 
 
-def seen(frames: range, color: float, clear: bool = True) -> list[_Sight]:
-    return [_Sight(frame, clear, (0, 0, 0), np.full((PLACES, 3), color)) for frame in frames]
+def seen(frames: range, color: float) -> list[_Sight]:
+    return [_Sight(frame, True, (0, 0, 0), np.full((PLACES, 3), color)) for frame in frames]
 
 
 def cut_in(tracklets, sights: dict[int, list[_Sight]]) -> list[Part]:
