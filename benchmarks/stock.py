@@ -18,13 +18,17 @@ __all__ = ["Shown", "follow", "mask_kernel", "session_of"]
 
 @dataclass(frozen=True)
 class Shown:
-    """One frame as transformers' processor shows it; ids count from 0, masks are bool (N, H, W)."""
+    """One frame as transformers' processor shows it; ids count from 0, masks are bool (N, H, W).
+
+    ``boxes`` float32 (N, 4) are xyxy, the far corner behind the last pixel.
+    """
 
     frame: int
     object_ids: list[int]
     scores: list[float]
     tracker_scores: list[float]
     masks: np.ndarray
+    boxes: np.ndarray
 
 
 class _MaskKernel:
@@ -108,4 +112,5 @@ def follow(
             [float(shown["scores"][index]) for index in whole],
             [float(output.obj_id_to_tracker_score.get(numbers[index], 0.0)) for index in whole],
             shown["masks"][whole].cpu().numpy(),
+            shown["boxes"][whole].cpu().numpy() + np.float32([0, 0, 1, 1]),
         )

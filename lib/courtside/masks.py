@@ -121,17 +121,20 @@ def mask_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return overlap / np.maximum(union, 1.0)
 
 
-def mask_to_box(mask: np.ndarray) -> BoundingBox | None:
+def mask_to_box(mask: np.ndarray, corner: tuple[int, int] = (0, 0)) -> BoundingBox | None:
     """The tightest box around a mask, bool (H, W), in continuous pixels; None around an empty mask.
 
-    >>> mask_to_box(np.eye(3, 5, dtype=bool)).to_xyxy()
-    (0.0, 0.0, 3.0, 3.0)
+    ``corner`` is where, x and y, the mask's first pixel lies in the picture.
+
+    >>> mask_to_box(np.eye(3, 5, dtype=bool), corner=(10, 0)).to_xyxy()
+    (10.0, 0.0, 13.0, 3.0)
     """
     mask = np.asarray(mask, bool)
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if len(rows) == 0:
         return None
-    return BoundingBox(columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
+    x, y = corner
+    return BoundingBox(x + columns[0], y + rows[0], x + columns[-1] + 1, y + rows[-1] + 1)
 
 
 def rle_to_box(rle: str, height: int, width: int) -> BoundingBox | None:

@@ -293,9 +293,9 @@ def handed_over(people: People, unseen: float) -> tuple[list[Part], list[tuple[i
 
     A track that comes to where another one ends may have gone on with that one's player, and one that was
     where another one begins may have shown that one's player until then. Numbers and looks of that half must
-    surely fit the other track better than the half that is left; where nothing is known of this, it is the
-    whole part. With the parts come the pairs, places among them, that are one person then, and the chance of
-    it.
+    surely fit the other track better than the half that is left; where this one was never seen clearly, it is
+    the whole part. With the parts come the pairs, places among them, that are one person then, and the chance
+    of it.
     """
     halves: dict[int, tuple[Part, ...]] = {}
     best: dict[int, tuple[float, Tracklet, int, int]] = {}
@@ -306,7 +306,7 @@ def handed_over(people: People, unseen: float) -> tuple[list[Part], list[tuple[i
         taken, left = (late, early) if seen < cut else (early, late)
         chance = people.taken_from(track, taken, left, other)
         if chance >= (best[track][0] if track in best else SURE):
-            whole = not len(left.looks) and not left.readings
+            whole = not len(left.looks)
             halves[track] = (part,) if whole else (early, late)
             best[track] = chance, (part if whole else taken).tracklet, other, seen
     parts = [half for track, part in people.found.items() for half in halves.get(track, (part,))]

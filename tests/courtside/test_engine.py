@@ -13,6 +13,7 @@ import torch
 from transformers.models.sam3_video import modeling_sam3_video as modeling
 
 from courtside.errors import DeviceError, RunError
+from courtside.masks import mask_to_box
 from courtside.sam3 import engine as engine_module
 from courtside.sam3.association import Rules, Track, suppress
 from courtside.sam3.checkpoint import read_state, write_state
@@ -74,9 +75,9 @@ def prompts(count: int = 2) -> list[tuple[torch.Tensor, torch.Tensor]]:
 
 @dataclass
 class Followed:
-    """What a loop showed, by frame: object ids from 0, scores, tracker scores, masks."""
+    """What a loop showed, by frame: object ids from 0, scores, tracker scores, masks, boxes."""
 
-    frames: dict[int, tuple[list[int], list[float], list[float], np.ndarray]]
+    frames: dict[int, tuple[list[int], list[float], list[float], np.ndarray, np.ndarray]]
 
     def ids(self) -> list[list[int]]:
         return [shown[0] for shown in self.frames.values()]
@@ -86,14 +87,13 @@ def by_engine(engine: Engine, frames: list[torch.Tensor], order: range | None = 
     order = order or range(len(frames))[:: -1 if engine.state.reverse else 1]
     found = {}
     for shown in engine.run((number, frames[number]) for number in order):
-        kept, masks = full_size(shown, HEIGHT, WIDTH, engine.rules.whole_overlaps)
-        whole = [place for place, mask in enumerate(masks) if mask.any()]
-        kept = [kept[place] for place in whole]
+        kept, masks, boxes = full_size(shown, HEIGHT, WIDTH, engine.rules.whole_overlaps)
         found[shown.frame] = (
             [shown.object_ids[index] - 1 for index in kept],
             [shown.scores[index] for index in kept],
             [shown.tracker_scores[index] for index in kept],
-            masks[whole],
+            masks,
+            np.array([box.to_xyxy() for box in boxes]),
         )
     return Followed(found)
 
@@ -102,7 +102,7 @@ def as_followed(all_shown) -> Followed:
     """What transformers' loop gave, frame by frame."""
     return Followed(
         {
-            shown.frame: (shown.object_ids, shown.scores, shown.tracker_scores, shown.masks)
+            shown.frame: (shown.object_ids, shown.scores, shown.tracker_scores, shown.masks, shown.boxes)
             for shown in all_shown
         }
     )
@@ -126,6 +126,8 @@ def assert_same(ours: Followed, stock: Followed) -> int:
         for mask, other in zip(own[3], wanted[3], strict=True):
             assert np.mean(mask != other) < 0.001
             compared += 1
+        for box, other in zip(own[4], wanted[4], strict=True):
+            assert box == pytest.approx(other, abs=1)
     return compared
 
 
@@ -280,7 +282,7 @@ def test_stock_shows_the_mask_of_another_where_hotstart_removes_one(model, stock
         ours = by_engine(engine, moving_discs(48, 168))
     differing = [
         number
-        for number, (ids, _, _, masks) in list(ours.frames.items())[: 48 - rules.hotstart_delay]
+        for number, (ids, _, _, masks, _) in list(ours.frames.items())[: 48 - rules.hotstart_delay]
         if ids != stock[0].frames[number][0] or not np.array_equal(masks, stock[0].frames[number][3])
     ]
     assert differing
@@ -587,8 +589,8 @@ def test_a_saved_state_goes_on_as_if_never_stopped(model, tmp_path):
     late = list(second.run((number, frames[number]) for number in range(12, 24)))
     shown = [full_size(frame, HEIGHT, WIDTH, True) for frame in early + late]
     assert [len(frame.object_ids) for frame in early + late] != [0] * 24
-    for (_, masks), (_, _, _, other) in zip(shown, wanted.frames.values(), strict=True):
-        assert np.array_equal(masks[masks.any(axis=(1, 2))], other)
+    for (_, masks, _), (_, _, _, other, _) in zip(shown, wanted.frames.values(), strict=True):
+        assert np.array_equal(masks, other)
 
 
 @pytest.mark.parametrize("damage", [b"", b"not a state", None])
@@ -730,20 +732,22 @@ def test_of_two_masks_the_surer_keeps_the_pixels_they_share():
     shown = FrameMasks(
         0, (1, 2, 3, 5), (0, 0, 1, 0), (0.5,) * 4, (0.9, 0.6, 0.1, 0.8), (shared, right, right, empty)
     )
-    kept, masks = full_size(shown, 2, 2, True)
+    kept, masks, boxes = full_size(shown, 2, 2, True)
     assert kept == [0, 1, 2]
     assert masks.astype(int).tolist() == [[[1, 0], [1, 0]], [[0, 1], [0, 1]], [[1, 1], [1, 1]]]
+    assert [box.to_xyxy() for box in boxes] == [(0, 0, 1, 2), (0, 0, 2, 2), (0, 0, 2, 2)]
     equal = FrameMasks(0, (1, 2), (0, 0), (0.5,) * 2, (0.9, 0.9), (right, shared))
-    kept, masks = full_size(equal, 2, 2, True)
+    kept, masks, _ = full_size(equal, 2, 2, True)
     assert (kept, masks.astype(int).tolist()) == ([0], [[[1, 1], [1, 1]]])
 
 
 def test_each_pixel_goes_to_the_mask_that_claims_it_more_surely():
     left, right = torch.tensor([[3.0, 1.0, -1.0]]), torch.tensor([[1.0, 2.0, 3.0]])
     shown = FrameMasks(0, (1, 2, 3), (0, 0, 1), (0.5,) * 3, (0.9, 0.6, 0.1), (left, right, right))
-    kept, masks = full_size(shown, 1, 3, False)
+    kept, masks, boxes = full_size(shown, 1, 3, False)
     assert kept == [0, 1, 2]
     assert masks[:, 0].astype(int).tolist() == [[1, 0, 0], [0, 1, 1], [1, 1, 1]]
+    assert [box.to_xyxy() for box in boxes] == [(0, 0, 1, 1), (1, 0, 3, 1), (0, 0, 3, 1)]
     equal = FrameMasks(0, (1, 2), (0, 0), (0.5,) * 2, (0.6, 0.9), (right, right))
     assert full_size(equal, 1, 3, False)[0] == [0]
 
@@ -761,6 +765,8 @@ def test_masks_are_those_of_all_logits_at_full_size(size, whole_overlaps):
     rank = np.array(scores)[:, None, None] if whole_overlaps else large
     winner = np.where(large > 0, rank, -np.inf).argmax(axis=0)
     wanted = (large > 0) & (winner == np.arange(4)[:, None, None])
-    kept, masks = full_size(shown, *size, whole_overlaps)
+    kept, masks, boxes = full_size(shown, *size, whole_overlaps)
     assert kept == np.flatnonzero(wanted.any(axis=(1, 2))).tolist() != []
     assert np.array_equal(masks, wanted[kept])
+    around = large > 0 if whole_overlaps else wanted
+    assert boxes == [mask_to_box(around[index]) for index in kept]

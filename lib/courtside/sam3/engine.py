@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch.nn.functional import interpolate
 
+from courtside import masks as mask_tools
 from courtside.errors import DeviceError
 from courtside.sam3.association import (
     Match,
@@ -25,6 +26,7 @@ from courtside.sam3.association import (
 from courtside.sam3.memory import Limits, Memory
 from courtside.sam3.network import Features, Network, Propagated, Proposals, detect_all, overlaps
 from courtside.sam3.speed import EXACT, Speed
+from courtside.types import BoundingBox
 
 __all__ = ["Engine", "FrameMasks", "State", "at_size", "full_size"]
 
@@ -378,12 +380,13 @@ class Engine:
 
 def full_size(
     shown: FrameMasks, height: int, width: int, whole_overlaps: bool
-) -> tuple[list[int], np.ndarray]:
-    """Masks at the size of the video: positions in ``shown`` and bool (N, height, width).
+) -> tuple[list[int], np.ndarray, list[BoundingBox]]:
+    """Masks at the size of the video: positions in ``shown``, bool (N, height, width), and N boxes.
 
     Objects without a pixel are left out. A pixel that several objects of one prompt claim belongs to the one
     whose logit is highest there or, with ``whole_overlaps``, whose tracker score is; of equal ones to the
-    first.
+    first. A box is the tightest around its mask or, with ``whole_overlaps``, around all that its object
+    claims, as in transformers' loop.
     """
     inside = [index for index, mask in enumerate(shown.masks) if mask.max() > 0]
     if whole_overlaps:
@@ -392,9 +395,11 @@ def full_size(
     highest = {prompt: np.zeros((height, width), np.float32) for prompt in owners}
     # A mask at a time, and only where it is, stays in the processor's cache.
     parts: dict[int, tuple[slice, slice]] = {}
+    claims: dict[int, np.ndarray] = {}
     for index in inside:
         parts[index] = there = _reach(shown.masks[index], height, width)
         logits = _enlarged(shown.masks[index], height, width)[there]
+        claims[index] = logits > 0
         owner, best = owners[shown.prompts[index]][there], highest[shown.prompts[index]][there]
         wins = logits > best
         if whole_overlaps:
@@ -406,7 +411,9 @@ def full_size(
     masks = np.zeros((len(kept), height, width), bool)
     for mask, index in zip(masks, kept, strict=True):
         mask[parts[index]] = own[index]
-    return kept, masks
+    around = claims if whole_overlaps else own
+    corners = {index: (columns.start, rows.start) for index, (rows, columns) in parts.items()}
+    return kept, masks, [mask_tools.mask_to_box(around[index], corners[index]) for index in kept]
 
 
 def _reach(logits: torch.Tensor, height: int, width: int) -> tuple[slice, slice]:

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from courtside import masks
 from courtside.device import Device, choose_device
 from courtside.errors import DeviceError, SettingError
 from courtside.sam3 import weights
@@ -102,12 +101,12 @@ class Sam3Tracker:
         """Yield each frame's detections, in order, with masks of the frame's size.
 
         ``class_id`` is the prompt's position and ``class_name`` its text; ``confidence`` is the
-        detector's score when the object was found; ``bbox`` is the tightest around the mask. Frames
-        come ``hotstart_delay`` frames late, so that an object that turns out to be false or a
-        duplicate within that time appears in none of them. ``resume`` is a file that :meth:`Following.save`
-        wrote: what follows is what would have followed then. Raises :class:`SettingError` for prompts
-        that can't work, :class:`ModelError` where the weights can't be loaded and
-        :class:`DeviceError` when memory runs out.
+        detector's score when the object was found; ``bbox`` is the box that
+        :func:`courtside.sam3.engine.full_size` gives. Frames come ``hotstart_delay`` frames late, so that
+        an object that turns out to be false or a duplicate within that time appears in none of them.
+        ``resume`` is a file that :meth:`Following.save` wrote: what follows is what would have followed
+        then. Raises :class:`SettingError` for prompts that can't work, :class:`ModelError` where the
+        weights can't be loaded and :class:`DeviceError` when memory runs out.
         """
         texts = check_texts(prompts)
         self.load()
@@ -322,12 +321,9 @@ def to_detections(
     ``number`` is by default the engine's own.
     """
     number = shown.frame if number is None else number
-    kept, stack = full_size(shown, video.height, video.width, rules.whole_overlaps)
+    kept, stack, boxes = full_size(shown, video.height, video.width, rules.whole_overlaps)
     detections = []
-    for index, mask in zip(kept, stack, strict=True):
-        box = masks.mask_to_box(mask)
-        if box is None:
-            continue
+    for index, mask, box in zip(kept, stack, boxes, strict=True):
         detections.append(
             Detection(
                 bbox=box,
