@@ -1,5 +1,9 @@
 """Every error a user can cause, said in one sentence: what happened, where, and how to fix it."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+
 __all__ = [
     "CourtsideError",
     "DeviceError",
@@ -11,6 +15,7 @@ __all__ = [
     "SettingError",
     "TableError",
     "VideoError",
+    "some",
 ]
 
 
@@ -55,3 +60,13 @@ class RunError(CourtsideError):
 
 class DiskFullError(CourtsideError):
     """The disk filled up while a file was being written; the partial file was removed."""
+
+
+def some(items: Iterable[object], most: int = 6) -> str:
+    """The first few, and how many more there are.
+
+    >>> some([1, 2, 3], most=2)
+    '1, 2 and 1 more'
+    """
+    texts = [str(item) for item in items]
+    return ", ".join(texts[:most]) + (f" and {len(texts) - most} more" if len(texts) > most else "")

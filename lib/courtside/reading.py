@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import groupby, pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from courtside import tables
-from courtside.errors import ModelError
+from courtside.errors import ModelError, some
 from courtside.files import whole
 from courtside.jersey.crop import Torso, choose
 from courtside.jersey.readers import Reader, Reading, read_each
@@ -130,20 +130,15 @@ def read_players(
     track_of = [*people.found]
     handed = [Merge(*sorted((track_of[one], track_of[other])), chance, True) for one, other, chance in same]
     found, votes, teams, together = people.found, people.votes, people.teams, people.together
-    warnings += _cuts(parts, video)
     answers = answer(votes, teams, people.apart, roster)
     if roster is not None:
         warnings += _more_than_roster(people.detections, teams, roster)
     merges = propose_merges(answers, teams, together, people.alike, handed)
-    if accept_merges:
-        done = [merge for merge in merges if merge.sure]
-        if done:
-            pairs = ", ".join(
-                " and ".join(str(found[one].tracklet.tracking_id) for one in merge[:2]) for merge in done
-            )
-            warnings.append(f"tracks were merged into one player: {pairs}")
-    else:
-        done = []
+    warnings += _cuts(found, merges, video)
+    done = [merge for merge in merges if merge.sure and accept_merges]
+    if done:
+        pairs = [" and ".join(str(found[one].tracklet.tracking_id) for one in merge[:2]) for merge in done]
+        warnings.append(f"tracks were merged into one player: {some(pairs)}")
     players = _players(found, votes, teams, answers, merges, done)
     return Reads(_reads(found, votes, reader), players, warnings)
 
@@ -227,18 +222,19 @@ def _read_apart(
     yield replace(Part.seen(tracklet, certain, torsos, overlaps), torsos=chosen, readings=readings)
 
 
-def _cuts(parts: Sequence[Part], video: Video) -> list[str]:
-    """A sentence for each track that is more than one player, of ``parts`` in order of track and time."""
+def _cuts(found: Mapping[int, Part], merges: Sequence[Merge], video: Video) -> list[str]:
+    """What there is to say of tracks that are more than one player; parts that are surely one don't count."""
+    first = {merge.second: merge.first for merge in merges if merge.sure}
+    times: dict[tuple[bool, int], list[str]] = {}
+    for (one, early), (other, late) in pairwise((each, part.tracklet) for each, part in found.items()):
+        if early.tracking_id == late.tracking_id and first.get(one, one) != first.get(other, other):
+            cut = f"{video.times_s[late.first_frame]:.1f} s"
+            times.setdefault((was_lost(early, late), late.tracking_id), []).append(cut)
     said = []
-    for track, own in groupby((part.tracklet for part in parts), key=lambda one: one.tracking_id):
-        crossed, lost = [], []
-        for early, late in pairwise(own):
-            times = lost if was_lost(early, late) else crossed
-            times.append(f"{video.times_s[late.first_frame]:.1f} s")
-        if crossed:
-            said.append(f"track {track} went on with somebody else at {' and '.join(crossed)}")
-        if lost:
-            said.append(f"track {track} was lost and found on somebody else at {' and '.join(lost)}")
+    for lost, what in ((False, "gone on with"), (True, "been found again on")):
+        tracks = [f"{track} at {' and '.join(cuts)}" for (was, track), cuts in times.items() if was == lost]
+        if tracks:
+            said.append(f"tracks seem to have {what} somebody else and were cut: {some(tracks)}")
     return said
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from courtside.errors import LabelsError, TableError
+from courtside.errors import LabelsError, TableError, some
 from courtside.labels.folder import Labels, gather_labels
 from courtside.labels.rows import Findings
 from courtside.masks import rle_to_box
@@ -62,20 +62,18 @@ def _doubts(labels: Labels) -> list[str]:
     for prompt, objects in (labels.prompts or {}).items():
         unknown = sorted(set(objects) - ids)
         if unknown:
-            doubts.append(f"prompt {prompt!r} means objects that are nowhere: {_some(unknown)}")
+            doubts.append(f"prompt {prompt!r} means objects that are nowhere: {some(unknown)}")
     if labels.roster is not None:
         unknown = sorted(set(labels.roster["object_id"]) - ids)
         if unknown:
-            doubts.append(f"the roster names objects that are nowhere: {_some(unknown)}")
+            doubts.append(f"the roster names objects that are nowhere: {some(unknown)}")
         doubts += _twins(truth, labels.roster)
     outside = truth.loc[~truth["frame"].isin(labels.labelled_frames), "frame"].unique()
     if len(outside):
-        doubts.append(f"{len(outside)} frames have boxes but are not listed as labelled: {_some(outside)}")
+        doubts.append(f"{len(outside)} frames have boxes but are not listed as labelled: {some(outside)}")
     empty = np.setdiff1d(labels.labelled_frames, truth["frame"])
     if len(empty):
-        doubts.append(
-            f"{len(empty)} labelled frames have no box: {_some(empty)}; right if nobody was in view"
-        )
+        doubts.append(f"{len(empty)} labelled frames have no box: {some(empty)}; right if nobody was in view")
     doubts += _doubled(truth)
     doubts += _jumps(truth)
     doubts += _strange_masks(truth, labels)
@@ -95,7 +93,7 @@ def _twins(truth: pd.DataFrame, roster: pd.DataFrame) -> list[str]:
                 if both:
                     doubts.append(
                         f"objects {first} and {second} are both {team} {number}, and in view at once in "
-                        f"frames {_some(both)}"
+                        f"frames {some(both)}"
                     )
     return doubts
 
@@ -110,7 +108,7 @@ def _doubled(truth: pd.DataFrame) -> list[str]:
     areas = [(b[:, 2:] - b[:, :2]).prod(axis=1) for b in (boxes, others)]
     pairs = pairs[shared > _SAME_BOX_IOU * (areas[0] + areas[1] - shared)]
     return [
-        f"objects {first} and {second} have the same box in frames {_some(own['frame'])}; one person twice?"
+        f"objects {first} and {second} have the same box in frames {some(own['frame'])}; one person twice?"
         for (first, second), own in pairs.groupby(["object_id", "object_id_other"])
     ]
 
@@ -125,7 +123,7 @@ def _jumps(truth: pd.DataFrame) -> list[str]:
         if far.any():
             doubts.append(
                 f"object {object_id} jumps, by up to {moved[far].max():.0f} pixels, into frames "
-                f"{_some(frames[1:][far])}; two people under one id?"
+                f"{some(frames[1:][far])}; two people under one id?"
             )
     return doubts
 
@@ -143,15 +141,5 @@ def _strange_masks(truth: pd.DataFrame, labels: Labels) -> list[str]:
         if around is None or around.iou(box) < _MASK_IOU:
             far.append(f"{row.frame} (object {row.object_id})")
     if far:
-        doubts.append(f"{len(far)} masks do not fill their box: frames {_some(far)}")
+        doubts.append(f"{len(far)} masks do not fill their box: frames {some(far)}")
     return doubts
-
-
-def _some(items, most: int = 6) -> str:
-    """The first few, and how many more there are.
-
-    >>> _some([1, 2, 3], most=2)
-    '1, 2 and 1 more'
-    """
-    texts = [str(item) for item in items]
-    return ", ".join(texts[:most]) + (f" and {len(texts) - most} more" if len(texts) > most else "")
