@@ -16,7 +16,7 @@ from courtside.appearance import PLACES, Likeness, look, moments
 from courtside.jersey.vote import Vote, agreement, vote, wearing
 from courtside.players import CROSSING, SURE, Tracklet, co_visible, name_teams, own_ids, owners
 from courtside.scoring.frames import box_iou
-from courtside.teams import find_teams, log_wears
+from courtside.teams import cloth_of, find_teams, log_wears
 
 if TYPE_CHECKING:
     from courtside.jersey.crop import Torso
@@ -134,11 +134,12 @@ def _as_one(parts: Sequence[Part]) -> Part:
 
 class _Person(NamedTuple):
     """What was read of somebody, as :func:`courtside.jersey.vote.wearing` says it, the
-    :func:`courtside.appearance.look`, and the ``colors`` of torsos."""
+    :func:`courtside.appearance.look`, the ``colors`` of torsos, and :func:`courtside.teams.cloth_of` them."""
 
     number: np.ndarray
     look: np.ndarray
     colors: np.ndarray
+    cloth: np.ndarray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -221,7 +222,7 @@ class People:
         ratios = ratios + self.likeness.log_ratios(one.look, looks)
         if self.teams[track] is None:
             # Among mates a jersey says nothing, but here it may say that somebody is of no team.
-            worn = np.array([log_wears(one.colors, other.colors) for other in others])
+            worn = log_wears(one.colors, np.array([other.cloth for other in others]))
             ratios = ratios + np.minimum(worn, 0)
         return ratios
 
@@ -230,12 +231,14 @@ class People:
             votes = [self.votes[track] for track in group]
             looks = np.concatenate([self.found[track].looks for track in group])
             colors = np.concatenate([self.found[track].colors for track in group])
-            self.known[group] = _Person(wearing(votes, self._allowed(group[0])), look(looks), colors)
+            number = wearing(votes, self._allowed(group[0]))
+            self.known[group] = _Person(number, look(looks), colors, cloth_of(colors))
         return self.known[group]
 
     def _person_in(self, track: int, part: Part) -> _Person:
         seen = vote(part.readings, self.noise, part.times_s)
-        return _Person(wearing([seen], self._allowed(track)), look(part.looks), part.colors)
+        number = wearing([seen], self._allowed(track))
+        return _Person(number, look(part.looks), part.colors, cloth_of(part.colors))
 
     def _allowed(self, track: int) -> Sequence[str] | None:
         return None if self.roster is None else self.roster.numbers(self.teams[track])

@@ -12,7 +12,16 @@ from numpy.typing import ArrayLike
 from PIL import ImageColor
 from scipy.optimize import linear_sum_assignment
 
-__all__ = ["REFEREE", "evenly", "find_teams", "log_wears", "match_teams", "name_color", "to_lab"]
+__all__ = [
+    "REFEREE",
+    "cloth_of",
+    "evenly",
+    "find_teams",
+    "log_wears",
+    "match_teams",
+    "name_color",
+    "to_lab",
+]
 
 REFEREE = "referee"
 """The team of those who officiate."""
@@ -70,17 +79,24 @@ def find_teams(prompts: Mapping[int, str | None], colors: Mapping[int, np.ndarra
     return teams
 
 
-def log_wears(colors: np.ndarray, others: np.ndarray) -> float:
-    """The natural logarithm of how much likelier the torsos of a track are if it wears what another one does,
-    or shows anything as often, than if it wears anything.
+def cloth_of(colors: np.ndarray) -> np.ndarray:
+    """What a track wears, by the ``colors`` of its torsos, float64 [torsos, 3] RGB 0 to 255: float64 [3] for
+    :func:`log_wears`, NaN where there are none."""
+    return np.median(to_lab(colors) * _WEIGHTS, axis=0) if len(colors) else np.full(3, np.nan)
 
-    ``colors`` and ``others``, float64 [torsos, 3] RGB 0 to 255, are those of both; 0 where one has none.
+
+def log_wears(colors: np.ndarray, cloths: np.ndarray) -> np.ndarray:
+    """The natural logarithms, float64 [k], of how much likelier the torsos of a track are if it wears each of
+    ``cloths``, float64 [k, 3] by :func:`cloth_of`, or shows anything as often, than if it wears anything.
+
+    ``colors`` are float64 [torsos, 3] RGB 0 to 255; 0 where there are none, or where a cloth isn't known.
     """
-    if not len(colors) or not len(others):
-        return 0.0
-    cloth = np.median(to_lab(others) * _WEIGHTS, axis=0)
-    worn = _log_wearing(to_lab(colors[evenly(len(colors), _MOST_COUNT)]) * _WEIGHTS, cloth[None])
-    return float((worn - _LOG_STRAY + np.log(_STRAY)).sum())
+    said = np.zeros(len(cloths))
+    known = ~np.isnan(cloths).any(axis=1)
+    if len(colors):
+        torsos = to_lab(colors[evenly(len(colors), _MOST_COUNT)]) * _WEIGHTS
+        said[known] = (_log_wearing(torsos, cloths[known]) - _LOG_STRAY + np.log(_STRAY)).sum(axis=0)
+    return said
 
 
 def _cloths(tracks: Sequence[np.ndarray]) -> np.ndarray:

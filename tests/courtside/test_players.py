@@ -20,7 +20,7 @@ from courtside.players import (
     propose_merges,
 )
 from courtside.roster import Roster, read_roster
-from courtside.teams import REFEREE, find_teams, log_wears, match_teams
+from courtside.teams import REFEREE, cloth_of, find_teams, log_wears, match_teams
 
 
 def ballot(**evidence: float) -> Vote:
@@ -337,8 +337,9 @@ def test_who_wears_what_another_one_does():
     blue, gray = (
         np.array(color) + random.normal(0, 3, (30, 3)) for color in ((20, 30, 140), (120, 120, 120))
     )
-    assert log_wears(blue[:10], blue) > 30
+    cloths = np.array([cloth_of(blue), cloth_of(blue[:0])])
+    assert log_wears(blue[:10], cloths)[0] > 30
     # Nothing fits: that is as likely as half of what it is for whoever wears anything, torso by torso.
-    assert log_wears(gray[:10], blue) == pytest.approx(-10 * np.log(2), rel=0.01)
-    assert log_wears(gray, blue) == pytest.approx(-20 * np.log(2), rel=0.01)
-    assert log_wears(gray[:0], blue) == log_wears(gray, blue[:0]) == 0
+    assert log_wears(gray[:10], cloths).tolist() == pytest.approx([-10 * np.log(2), 0], rel=0.01)
+    assert log_wears(gray, cloths).tolist() == pytest.approx([-20 * np.log(2), 0], rel=0.01)
+    assert log_wears(gray[:0], cloths).tolist() == [0, 0]
