@@ -138,7 +138,7 @@ def read_players(
     done = [merge for merge in merges if merge.sure and accept_merges]
     if done:
         pairs = [" and ".join(str(found[one].tracklet.tracking_id) for one in merge[:2]) for merge in done]
-        warnings.append(f"tracks were merged into one player: {some(pairs)}")
+        warnings.append(f"tracks were merged into one player: {some(dict.fromkeys(pairs))}")
     players = _players(found, votes, teams, answers, merges, done)
     return Reads(_reads(found, votes, reader), players, warnings)
 
