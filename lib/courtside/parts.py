@@ -132,14 +132,19 @@ def _as_one(parts: Sequence[Part]) -> Part:
     )
 
 
-class _Person(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class _Person:
     """What was read of somebody, as :func:`courtside.jersey.vote.wearing` says it, the
-    :func:`courtside.appearance.look`, the ``colors`` of torsos, and :func:`courtside.teams.cloth_of` them."""
+    :func:`courtside.appearance.look`, and the ``colors`` of torsos."""
 
     number: np.ndarray
     look: np.ndarray
     colors: np.ndarray
-    cloth: np.ndarray
+
+    @cached_property
+    def cloth(self) -> np.ndarray:
+        """What is worn, as :func:`courtside.teams.cloth_of` says it."""
+        return cloth_of(self.colors)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -231,14 +236,12 @@ class People:
             votes = [self.votes[track] for track in group]
             looks = np.concatenate([self.found[track].looks for track in group])
             colors = np.concatenate([self.found[track].colors for track in group])
-            number = wearing(votes, self._allowed(group[0]))
-            self.known[group] = _Person(number, look(looks), colors, cloth_of(colors))
+            self.known[group] = _Person(wearing(votes, self._allowed(group[0])), look(looks), colors)
         return self.known[group]
 
     def _person_in(self, track: int, part: Part) -> _Person:
         seen = vote(part.readings, self.noise, part.times_s)
-        number = wearing([seen], self._allowed(track))
-        return _Person(number, look(part.looks), part.colors, cloth_of(part.colors))
+        return _Person(wearing([seen], self._allowed(track)), look(part.looks), part.colors)
 
     def _allowed(self, track: int) -> Sequence[str] | None:
         return None if self.roster is None else self.roster.numbers(self.teams[track])

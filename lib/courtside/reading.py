@@ -225,16 +225,17 @@ def _read_apart(
 def _cuts(found: Mapping[int, Part], merges: Sequence[Merge], video: Video) -> list[str]:
     """What there is to say of tracks that are more than one player; parts that are surely one don't count."""
     first = {merge.second: merge.first for merge in merges if merge.sure}
-    times: dict[tuple[bool, int], list[str]] = {}
+    crossed: dict[int, list[str]] = {}
+    lost: dict[int, list[str]] = {}
     for (one, early), (other, late) in pairwise((each, part.tracklet) for each, part in found.items()):
         if early.tracking_id == late.tracking_id and first.get(one, one) != first.get(other, other):
-            cut = f"{video.times_s[late.first_frame]:.1f} s"
-            times.setdefault((was_lost(early, late), late.tracking_id), []).append(cut)
+            times = lost if was_lost(early, late) else crossed
+            times.setdefault(late.tracking_id, []).append(f"{video.times_s[late.first_frame]:.1f} s")
     said = []
-    for lost, what in ((False, "gone on with"), (True, "been found again on")):
-        tracks = [f"{track} at {' and '.join(cuts)}" for (was, track), cuts in times.items() if was == lost]
-        if tracks:
-            said.append(f"tracks seem to have {what} somebody else and were cut: {some(tracks)}")
+    for times, what in ((crossed, "gone on with"), (lost, "been found again on")):
+        if times:
+            tracks = some(f"{track} at {' and '.join(cuts)}" for track, cuts in times.items())
+            said.append(f"tracks seem to have {what} somebody else and were cut: {tracks}")
     return said
 
 

@@ -399,21 +399,22 @@ def full_size(
     for index in inside:
         parts[index] = there = _reach(shown.masks[index], height, width)
         logits = _enlarged(shown.masks[index], height, width)[there]
-        claims[index] = logits > 0
         owner, best = owners[shown.prompts[index]][there], highest[shown.prompts[index]][there]
         wins = logits > best
         if whole_overlaps:
+            claims[index] = logits > 0
             wins &= owner < 0
         owner[wins] = index
         np.maximum(best, logits, out=best)
     own = {index: owners[shown.prompts[index]][there] == index for index, there in parts.items()}
     kept = sorted(index for index, mask in own.items() if mask.any())
-    masks = np.zeros((len(kept), height, width), bool)
-    for mask, index in zip(masks, kept, strict=True):
-        mask[parts[index]] = own[index]
     around = claims if whole_overlaps else own
-    corners = {index: (columns.start, rows.start) for index, (rows, columns) in parts.items()}
-    return kept, masks, [mask_tools.mask_to_box(around[index], corners[index]) for index in kept]
+    masks, boxes = np.zeros((len(kept), height, width), bool), []
+    for mask, index in zip(masks, kept, strict=True):
+        rows, columns = parts[index]
+        mask[rows, columns] = own[index]
+        boxes.append(mask_tools.mask_to_box(around[index], (columns.start, rows.start)))
+    return kept, masks, boxes
 
 
 def _reach(logits: torch.Tensor, height: int, width: int) -> tuple[slice, slice]:
