@@ -186,7 +186,7 @@ def cross_loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """Cross-entropy of masks (N, ..., h, w), summed over the object's size (plus 32 cells): (N,).
 
     Dividing by the object rather than the grid keeps the loss of a person of 300 cells from vanishing
-    among 25,600. What is the object counts twice: a mask that is unsure of an arm or a foot leaves it out,
+    among 36,864. What is the object counts twice: a mask that is unsure of an arm or a foot leaves it out,
     and the box that is cut from it comes out too small far more often than too large. Counting three times
     makes masks a cell too fat.
     """

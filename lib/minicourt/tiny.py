@@ -39,7 +39,7 @@ __all__ = [
     "tokenizer",
 ]
 
-IMAGE = 320
+IMAGE = 384
 PATCH = 16
 GRID = IMAGE // PATCH
 MASK_GRID = 4 * GRID
