@@ -74,13 +74,22 @@ class Part:
         cls, tracklet: Tracklet, certain: Tracklet, torsos: Sequence[Torso], overlaps: pd.Series
     ) -> Part:
         """A part of which nothing was read yet; ``overlaps`` are its track's crossings, by frame."""
-        sights = [_Sight(one.frame, overlaps[one.frame] < CROSSING, one.rgb, one.body) for one in torsos]
+        sights = [
+            _Sight(one.frame, overlaps[one.frame] < CROSSING, one.rgb, one.body)
+            for one in torsos
+            if one.body is not None
+        ]
         return cls(tracklet, certain, [], [], sights)
 
     @property
     def times_s(self) -> list[float]:
         """When the torsos that were read were seen."""
         return [torso.time_s for torso in self.torsos]
+
+    @property
+    def chances(self) -> list[float]:
+        """How likely each of them shows a number."""
+        return [torso.quality for torso in self.torsos]
 
     @property
     def colors(self) -> np.ndarray:
@@ -187,7 +196,7 @@ class People:
         detections = detections.assign(tracking_id=np.array([*found], np.int64)[owners(tracklets, *rows)])
         spans = detections.groupby("tracking_id")["time_s"].agg(["min", "max"])
         votes = {
-            track: vote(each.readings, noise, each.times_s, tuple(spans.loc[track]))
+            track: vote(each.readings, noise, each.times_s, tuple(spans.loc[track]), each.chances)
             for track, each in found.items()
         }
         colors = {track: each.colors for track, each in found.items()}
@@ -240,7 +249,7 @@ class People:
         return self.known[group]
 
     def _person_in(self, track: int, part: Part) -> _Person:
-        seen = vote(part.readings, self.noise, part.times_s)
+        seen = vote(part.readings, self.noise, part.times_s, chances=part.chances)
         return _Person(wearing([seen], self._allowed(track)), look(part.looks), part.colors)
 
     def _allowed(self, track: int) -> Sequence[str] | None:

@@ -51,10 +51,11 @@ if TYPE_CHECKING:
 __all__ = ["Reads", "fill_players", "read_players", "read_track"]
 
 _AT_ONCE, _MOST_ROUNDS = 16, 3
+_WORTH = 0.5  # of quality: looks of less are read only where there are not enough others
 _SURE = 10.0  # nats between the two likeliest numbers: more crops would not change the answer
 _AGAIN_S = 0.6
 _MOST_EVIDENCE = 8
-_SURE_OF_CHANGE = 5.0  # nats for two people in a track against one
+_SURE_OF_CHANGE = 4.0  # nats for two people in a track against one
 _BRIEF_S = 0.5  # tracks that are on screen together for no longer may be one player's
 
 
@@ -151,23 +152,26 @@ def read_track(
     Those in the frames of ``known`` are not read again.
 
     The first are the best, spread over the track's time. Players turn, so a number is often legible in a
-    few neighbouring frames only: of those to come, the ones near the clearest readings are read first.
+    few neighbouring frames only: of those to come, the ones near the clearest readings are read first. Those
+    that hardly promise a number are left out if there are 16 others.
     """
     quality = np.array([torso.quality for torso in torsos])
     times = np.array([torso.time_s for torso in torsos])
+    worth = quality >= min([_WORTH, *np.sort(quality)[-_AT_ONCE:]])
     known = known or {}
     readings = {place: known[torso.frame] for place, torso in enumerate(torsos) if torso.frame in known}
     order = sorted(readings)
     for _ in range(_MOST_ROUNDS):
-        wanted = quality
+        worth[order] = False
+        wanted = np.where(worth, quality, -1.0)
         if order:
-            evidence = np.sort(vote([readings[i] for i in order], reader.noise, times[order]).evidence)
-            if len(order) == len(torsos) or evidence[-1] - evidence[-2] >= _SURE:
+            read = vote([readings[i] for i in order], reader.noise, times[order], chances=quality[order])
+            evidence = np.sort(read.evidence)
+            if not worth.any() or evidence[-1] - evidence[-2] >= _SURE:
                 break
             clear = np.array([likelihood_ratios(readings[i].digits, reader.noise).max() for i in order])
             near = np.abs(times[:, None] - times[order]) <= _AGAIN_S
-            wanted = quality * np.where(near, clear, 0).max(axis=1).clip(min=1)
-            wanted[order] = -1
+            wanted = wanted * np.where(near, clear, 0).max(axis=1).clip(min=1)
         chosen = _spread(times, wanted, _AT_ONCE)
         readings |= zip(chosen, read_each(reader, [torsos[i].image for i in chosen]), strict=True)
         order = sorted(readings)
@@ -200,7 +204,8 @@ def _read_apart(
     crossed = overlaps[overlaps >= CROSSING]
     # How many crossings came before each reading: more before the next one, and it may be of another person.
     places = np.flatnonzero(np.diff(np.searchsorted(crossed.index, frames)))
-    found = change([readings[place] for place in apart], reader.noise, times, places)
+    chances = [chosen[place].quality for place in apart]
+    found = change([readings[place] for place in apart], reader.noise, times, places, chances)
     if found is not None and found.log_odds >= _SURE_OF_CHANGE:
         before, after = frames[found.last : found.last + 2]
         crossing = crossed.loc[before:after]
@@ -313,6 +318,8 @@ def _reads(found: dict[int, Part], votes: dict[int, Vote], reader: Reader | None
             why = None
             if reading.problem:
                 why = f"the reader failed: {reading.problem}"
+            elif torso.elsewhere:
+                why = "it is on somebody else's jersey"
             elif not used:
                 why = "it reads as another number" if reading.text else "nothing legible"
             rows.append(

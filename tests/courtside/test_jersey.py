@@ -18,7 +18,7 @@ from courtside.jersey import readers as readers_module
 from courtside.jersey.crop import SIDE_PX, cut
 from courtside.jersey.finder import find_numbers
 from courtside.jersey.readers import END, ctc_digits, read_each
-from courtside.jersey.vote import agreement, change, wearing
+from courtside.jersey.vote import _TURN_S, _VISIBLE, agreement, change, likelihood_ratios, wearing
 from courtside.video import Video, VideoWriter
 
 
@@ -179,10 +179,56 @@ def test_doubt_stays_doubt(readings, noise):
 
 def test_looks_at_once_count_for_less_than_looks_apart(noise):
     readings = [reading(_28=0.4)] * 5
-    at_once, apart = (vote(readings, noise, np.arange(5) * step) for step in (0.04, 2.0))
+    at_once, apart = (vote(readings, noise, np.arange(5) * step) for step in (0.04, 60.0))
     alone = vote(readings[:1], noise, [0.0])
     assert evidence(alone, "28") < evidence(at_once, "28") < evidence(apart, "28")
     assert evidence(apart, "28") == pytest.approx(evidence(vote(readings, noise), "28"), abs=0.2)
+
+
+def test_a_number_in_sight_stays_so_for_a_while(noise):
+    """The forward algorithm against all courses that being in sight may take, one by one."""
+    shown = [0.9, 0.0, 0.3, 0.6, 0.0]
+    readings, times = [reading(_28=each) for each in shown], np.array([0.0, 1.0, 2.5, 4.0, 9.0])
+    chances = [0.9, 0.4, 0.8, 1.0, 0.6]
+    ratios = [likelihood_ratios(each.digits, noise)[NUMBERS.index("28")] for each in readings]
+    # Looks further apart than 0.3 s hardly share faults.
+    means = []
+    for share in _VISIBLE:
+        total = 0.0
+        for course in itertools.product((0, 1), repeat=len(shown)):
+            likely = share if course[0] else 1 - share
+            for before, now, gap in zip(course[:-1], course[1:], np.diff(times), strict=True):
+                stays = np.exp(-gap / _TURN_S)
+                likely *= stays * (before == now) + (1 - stays) * (share if now else 1 - share)
+            for seen, chance, ratio in zip(course, chances, ratios, strict=True):
+                likely *= 1 - chance + chance * ratio if seen else 1.0
+            total += likely
+        means.append(total)
+    votes = vote(readings, noise, times, chances=chances)
+    assert evidence(votes, "28") == pytest.approx(np.log(np.mean(means)), abs=1e-4)
+    # What was seen in one go speaks for a number more than what was seen now and then.
+    looks, seldom = np.arange(16) * 0.6, reading(_28=0.4)
+    at_once, now_and_then = (
+        vote([seldom if place in clear else reading() for place in range(16)], noise, looks)
+        for clear in ({6, 7, 8, 9}, {0, 5, 10, 15})
+    )
+    assert evidence(at_once, "28") > evidence(now_and_then, "28") + 0.5
+
+
+def test_what_hardly_promises_a_number_says_little(noise):
+    clear, blank = [reading(_28=0.5)] * 3, [reading()] * 12
+    alone = vote(clear, noise)
+    fair = vote(clear + blank, noise, chances=[1.0] * 3 + [0.0] * 12)
+    assert evidence(fair, "28") == pytest.approx(evidence(alone, "28"))
+    assert evidence(vote(clear + blank, noise), "28") < evidence(alone, "28") - 1
+    # A reading's weight is what would be missing without it.
+    readings = [reading(_28=0.5), reading(_2=0.3), reading(), reading(_71=0.4)]
+    votes = vote(readings, noise, chances=[0.9, 0.8, 0.7, 0.5])
+    for place, weight in enumerate(votes.weights):
+        rest = [each for at, each in enumerate(readings) if at != place]
+        fewer = [each for at, each in enumerate([0.9, 0.8, 0.7, 0.5]) if at != place]
+        missing = evidence(votes, "28") - evidence(vote(rest, noise, chances=fewer), "28")
+        assert weight == pytest.approx(max(0.0, missing))
 
 
 CHANGES = {
@@ -368,25 +414,56 @@ def test_what_lies_off_the_mask_is_blurred():
     assert chance(torso) > 0.5
 
 
-def test_choose_gives_every_track_its_torsos(tmp_path):
-    path = tmp_path / "game.mp4"
-    with VideoWriter(path, 320, 240, 25) as writer:
-        for _ in range(30):
-            frame = np.full((240, 320, 3), 90, np.uint8)
-            frame[20:200, 40:130] = cv2.resize(jersey("9"), (90, 180))
-            writer.write(frame)
-    rows = [(f, 1, 40, 20, 130, 200) for f in range(30)] + [(7, 2, 200, 20, 260, 200)]
-    rows += [(f, 3, 200, 20, 204, 25) for f in range(30)]
+def _chosen(folder: Path, pictures: list[np.ndarray], rows: list[tuple]) -> dict[int, list]:
+    """The torsos chosen from a video of ``pictures``, of tracks (frame, id, x1, y1, x2, y2)."""
+    path = folder / "game.mp4"
+    height, width = pictures[0].shape[:2]
+    with VideoWriter(path, width, height, 25) as writer:
+        for picture in pictures:
+            writer.write(picture)
     table = pd.DataFrame(rows, columns=["frame", "tracking_id", "x1", "y1", "x2", "y2"])
     table = table.assign(video="game.mp4", time_s=table["frame"] / 25, prompt=None, class_id=0)
     table = table.assign(class_name="person", confidence=1.0, mask_rle=None, jersey_number=None)
     table = table.assign(player_id=None)[list(tables.PLAYER_DETECTIONS.columns)]
-    table = tables.typed(table, tables.PLAYER_DETECTIONS)
-    found = dict(choose(Video(path), table, progress=False))
-    assert [torso.frame for torso in found[1]][:3] == [0, 2, 4]
+    return dict(choose(Video(path), tables.typed(table, tables.PLAYER_DETECTIONS), progress=False))
+
+
+def _court(torso: np.ndarray) -> np.ndarray:
+    """A picture with somebody on the left of whom the torso is to be seen, uint8 (240, 320, 3)."""
+    frame = np.full((240, 320, 3), 90, np.uint8)
+    frame[20:200, 40:130] = cv2.resize(torso, (90, 180))
+    return frame
+
+
+def test_choose_gives_every_track_its_torsos(tmp_path):
+    # Whoever shows a number is looked at in every frame, others in every second one.
+    shows = [jersey("9")] * 20 + [jersey("")] * 10
+    rows = [(f, 1, 40, 20, 130, 200) for f in range(30)] + [(7, 2, 200, 20, 260, 200)]
+    rows += [(f, 3, 200, 20, 204, 25) for f in range(30)]
+    found = _chosen(tmp_path, [_court(torso) for torso in shows], rows)
+    assert [torso.frame for torso in found[1]] == [*range(20), 20, 22, 24, 26, 28]
+    assert all((torso.body is None) == (torso.frame % 2 == 1) for torso in found[1] if torso.frame != 15)
     assert [torso.frame for torso in found[2]] == [7]
     assert found[3] == []
     assert all(0 <= torso.quality <= 1 for torso in found[1])
+
+
+def test_a_number_on_somebody_elses_jersey_is_not_the_tracks(tmp_path):
+    yellow, navy = jersey("", cloth=(210, 180, 40)), jersey("3", cloth=(30, 30, 110))
+    own = jersey("17", cloth=(210, 180, 40), ink=(20, 20, 20))
+    shows = [yellow] * 12 + [navy] * 4 + [yellow] * 8 + [own] * 6
+    rows = [(f, 1, 40, 20, 130, 200) for f in range(30)]
+    [torsos] = _chosen(tmp_path, [_court(torso) for torso in shows], rows).values()
+    passing = [torso for torso in torsos if 12 <= torso.frame < 16]
+    assert passing
+    assert all(torso.elsewhere and torso.quality == 0 for torso in passing)
+    assert not any(torso.elsewhere for torso in torsos if torso not in passing)
+    assert all(torso.quality > 0.3 for torso in torsos if torso.frame >= 24)
+    # Where numbers always stand on a panel of another colour, that is the track's own.
+    panel = jersey("3", cloth=(30, 30, 110), size=1.0)
+    panel[:80], panel[111:] = (210, 180, 40), (210, 180, 40)
+    [torsos] = _chosen(tmp_path, [_court(panel)] * 12, rows[:12]).values()
+    assert not any(torso.elsewhere for torso in torsos)
 
 
 # A vision language model

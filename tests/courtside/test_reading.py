@@ -95,6 +95,20 @@ def test_numbers_are_scored(run):
     assert sum(row["tracks"] for row in both["reliability"]) == 6
 
 
+@pytest.mark.parametrize(("with_roster", "least"), [(False, 7), (True, 8)])
+def test_numbers_of_a_broadcast_clip(with_roster, least, real_clips, tmp_path):
+    """Its tracks given, nine of ten players have a number that somebody could read."""
+    folder = real_clips / "basketball-a"
+    roster = folder / "roster.csv" if with_roster else None
+    known = Settings(
+        video=folder / "video.mp4", out=tmp_path / "run", tracker="labels", labels=folder, roster=roster
+    )
+    metrics = execute(known, stages=("track", "read", "score"), progress=False).scores()["metrics"]
+    assert metrics["jersey_right"] >= least
+    assert metrics["jersey_wrong"] == 0
+    assert metrics["merged_fragments_per_object"] == 1.0
+
+
 def test_how_sure_is_held_against_how_right():
     """Four at 0.9, of which three are right, one at 0.4 that is wrong, and one that reads as nothing."""
     told = [("7", "7"), ("7", "7"), ("23", "23"), ("23", "28"), (None, "1"), ("5", None)]

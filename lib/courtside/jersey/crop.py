@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import cv2
@@ -14,8 +14,10 @@ from tqdm import tqdm
 from courtside.appearance import body_colors
 from courtside.masks import decode_rle
 from courtside.scoring.frames import box_iou
+from courtside.teams import to_lab
 
 if TYPE_CHECKING:
+    from courtside.jersey.finder import Place
     from courtside.video import Video
 
 __all__ = ["BODY_PX", "SIDE_PX", "Torso", "blur_others", "choose", "cut"]
@@ -32,6 +34,9 @@ _CLOTH = slice(60, 125), slice(76, 104)  # the part of a crop that shows least o
 _MOST_LEAN = 0.5  # radians; who leans further has bent over, and shows no number
 _LOOK_EVERY_S = 0.08
 _MOST_LOOKS = 240
+_AGAIN_S, _PROMISING = 0.04, 0.3  # after a look of so much quality there is one more
+_SOMEBODY_ELSES = 30.0  # in CIELAB: what is around a number and a jersey that differ by more are two people's
+_ABOUT = 12  # looks before and after that say what colour a jersey has
 _LEAST_PX = 8
 _FEATHER_PX, _BLUR_PX, _COARSE_PX = 1.5, 11, 9
 _CLOSE_PX, _EDGE_PX = 13, 7  # of a crop of half the size
@@ -45,8 +50,10 @@ class Torso:
 
     ``box_xyxy`` is the player's box in the frame, in pixels. ``quality`` in [0, 1] compares looks: how much
     of the torso nobody nearer covers, halved where the frame cuts it off, times the chance that a number is
-    to be seen on it. ``rgb`` is the median colour of the jersey, 0 to 255, ``body`` float64 [PLACES, 3] what
-    :func:`courtside.appearance.body_colors` says of the whole body.
+    to be seen on it; 0 where what may be a number is ``elsewhere``, on somebody else's jersey. ``rgb`` is the
+    median colour of the jersey, 0 to 255, ``around`` that of the place where a number may stand, None where
+    there is none. ``body``, float64 [PLACES, 3], is what :func:`courtside.appearance.body_colors` says of the
+    whole body, None of a look that only follows another.
     """
 
     tracking_id: int
@@ -55,8 +62,10 @@ class Torso:
     box_xyxy: tuple[float, float, float, float]
     quality: float
     rgb: tuple[float, float, float]
-    body: np.ndarray = field(repr=False)
+    around: tuple[float, float, float] | None
+    body: np.ndarray | None = field(repr=False)
     image: np.ndarray = field(repr=False)
+    elsewhere: bool = False
 
 
 def choose(
@@ -64,9 +73,10 @@ def choose(
 ) -> Iterator[tuple[int, list[Torso]]]:
     """Each track of ``detections`` with its torsos in order of time, as soon as the track has ended.
 
-    Frames about 0.08 s apart are looked at, further apart in long tracks, at most 240 of a track;
-    ``detections`` is a table ``PLAYER_DETECTIONS``. A track whose boxes are all below 8 pixels in width or
-    height has no torso. Memory grows with the tracks on screen, not with the video.
+    Frames about 0.08 s apart are looked at, further apart in long tracks, at most 240 of a track; where one
+    may show a number, so is the frame 0.04 s later. ``detections`` is a table ``PLAYER_DETECTIONS``. A track
+    whose boxes are all below 8 pixels in width or height has no torso. Memory grows with the tracks on
+    screen, not with the video.
     """
     from courtside.jersey.finder import find_numbers
 
@@ -80,7 +90,7 @@ def choose(
     frames = video.frames_at(numbers)
     for frame in tqdm(frames, total=len(numbers), desc="crops", unit="frame", disable=not progress):
         _, here = next(rows)
-        looks_here = list(here.itertuples(index=False))
+        looks_here = [look for look in here.itertuples(index=False) if _is_wanted(look, kept)]
         masks = [_mask(video, look) for look in looks_here]
         cuts = [
             cut(frame.image, _box(look), mask, look.others)
@@ -88,12 +98,41 @@ def choose(
         ]
         found = find_numbers(cuts)
         for look, mask, crop, places in zip(looks_here, masks, cuts, found, strict=True):
-            tracking_id = int(look.tracking_id)
-            chance = places[0].chance if places else 0.0
-            body = body_colors(frame.image, _box(look), mask)
-            kept.setdefault(tracking_id, []).append(_torso(look, crop, body, chance))
+            body = None if look.after >= 0 else body_colors(frame.image, _box(look), mask)
+            torso = _torso(look, crop, body, places[0] if places else None)
+            kept.setdefault(torso.tracking_id, []).append(torso)
+        for tracking_id in here["tracking_id"]:
             if frame.index == lasts[tracking_id]:
-                yield tracking_id, kept.pop(tracking_id)
+                yield int(tracking_id), _own(kept.pop(tracking_id))
+
+
+def _is_wanted(look: tuple, kept: dict[int, list[Torso]]) -> bool:
+    """Whether a look is due by itself, or follows one that may have shown a number."""
+    if look.after < 0:
+        return True
+    before = kept.get(look.tracking_id)
+    return before is not None and before[-1].frame == look.after and before[-1].quality >= _PROMISING
+
+
+def _own(torsos: list[Torso]) -> list[Torso]:
+    """A track's torsos, those marked on which what may be a number is on the jersey of somebody in front.
+
+    What is around it then has neither the colour of the track's jersey nor the one that is usually around.
+    """
+    places = [place for place, torso in enumerate(torsos) if torso.around is not None]
+    if not places:
+        return torsos
+    jersey = to_lab([torso.rgb for torso in torsos])
+    around = to_lab([torsos[place].around for place in places])
+    torsos = torsos.copy()
+    for which, place in enumerate(places):
+        usual = (
+            np.median(jersey[max(0, place - _ABOUT) : place + _ABOUT + 1], axis=0),
+            np.median(around[max(0, which - _ABOUT) : which + _ABOUT + 1], axis=0),
+        )
+        if min(np.linalg.norm(around[which] - color) for color in usual) > _SOMEBODY_ELSES:
+            torsos[place] = replace(torsos[place], quality=0.0, elsewhere=True)
+    return torsos
 
 
 def cut(
@@ -189,8 +228,9 @@ def _round(side_px: int) -> np.ndarray:
 
 
 def _looks(detections: pd.DataFrame, video: Video) -> pd.DataFrame:
-    """The rows to look at, with ``whole`` in [0, 1], how much of each torso is to be seen, and ``others``,
-    float64 [n, 4], the boxes of all others in the frame."""
+    """The rows to look at, and of each ``whole`` in [0, 1], how much of the torso is to be seen, ``others``,
+    float64 [n, 4], the boxes of all others in the frame, and ``after``, the frame of the look that it
+    follows, -1 where it is due by itself."""
     table = detections[["frame", "tracking_id", "time_s", *_BOX, "mask_rle"]]
     large = (table["x2"] - table["x1"] >= _LEAST_PX) & (table["y2"] - table["y1"] >= _LEAST_PX)
     table = table[large & (table["frame"] < video.frame_count)]
@@ -198,13 +238,17 @@ def _looks(detections: pd.DataFrame, video: Video) -> pd.DataFrame:
     longest = table.groupby("tracking_id")["frame"].transform("size")
     steps = every * np.maximum(1, np.ceil(longest / (every * _MOST_LOOKS))).astype(int)
     middle = table.groupby("tracking_id")["frame"].transform(lambda frames: frames.iloc[len(frames) // 2])
-    chosen = (table["frame"] % steps == 0) | (table["frame"] == middle)
+    due = (table["frame"] % steps == 0) | (table["frame"] == middle)
+    later = max(1, round(_AGAIN_S * video.fps))
+    after = (table["frame"] - later).where(~due & ((table["frame"] - later) % steps == 0), -1)
+    chosen = due | (after >= 0)
     frames = table.loc[chosen, "frame"].unique()
     seen = table[table["frame"].isin(frames)].sort_values(["frame", "tracking_id"], kind="stable")
     boxes = [group[_BOX].to_numpy(float) for _, group in seen.groupby("frame", sort=True)]
     whole = np.concatenate([np.zeros(0), *(_visible(here, video) for here in boxes)])
     others = [here[overlap < _SAME] for here in boxes for overlap in box_iou(here, here)]
-    seen = seen.assign(whole=whole, others=pd.Series(others, index=seen.index, dtype=object))
+    others = pd.Series(others, index=seen.index, dtype=object)
+    seen = seen.assign(whole=whole, others=others, after=after.reindex(seen.index))
     return seen[chosen.reindex(seen.index)]
 
 
@@ -241,18 +285,30 @@ def _box(look: tuple) -> tuple[float, float, float, float]:
     return float(look.x1), float(look.y1), float(look.x2), float(look.y2)
 
 
-def _torso(look: tuple, crop: np.ndarray, body: np.ndarray, chance: float) -> Torso:
-    cloth = crop[_CLOTH].reshape(-1, 3)
+def _torso(look: tuple, crop: np.ndarray, body: np.ndarray | None, place: Place | None) -> Torso:
+    """A look as a torso; ``place`` is the likeliest one of a number."""
     return Torso(
         tracking_id=int(look.tracking_id),
         frame=int(look.frame),
         time_s=float(look.time_s),
         box_xyxy=_box(look),
-        quality=float(look.whole) * chance,
-        rgb=tuple(map(float, np.median(cloth, axis=0))),
+        quality=0.0 if place is None else float(look.whole) * place.chance,
+        rgb=_median(crop[_CLOTH]),
+        around=None if place is None else _median(_part(crop, place)),
         body=body,
         image=crop,
     )
+
+
+def _part(crop: np.ndarray, place: Place) -> np.ndarray:
+    """What stands at a place of a torso, upright."""
+    left, top = (int(max(0, at)) for at in (place.x - place.wide / 2, place.y - place.high / 2))
+    return crop[top : int(place.y + place.high / 2) + 1, left : int(place.x + place.wide / 2) + 1]
+
+
+def _median(pixels: np.ndarray) -> tuple[float, float, float]:
+    red, green, blue = np.median(pixels.reshape(-1, 3), axis=0)
+    return float(red), float(green), float(blue)
 
 
 def _axis(mask: np.ndarray, box_xyxy: tuple[float, float, float, float], x: float) -> tuple[float, float]:

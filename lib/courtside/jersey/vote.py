@@ -31,17 +31,18 @@ NUMBERS = (*(str(number) for number in range(100)), *(f"0{digit}" for digit in r
 ABSTAIN_BELOW = 0.8
 """A number less probable than this is not given."""
 
-_VISIBLE = (0.03, 0.1, 0.3, 0.7)  # shares of a track's crops that show its number, held equally likely
+_VISIBLE = (0.05, 0.2, 0.6)  # shares of a track in which its number can be seen, held equally likely
+_TURN_S = 2.0  # for about so long a number stays in sight, or out of it, until the player turns
 _MASS, _POWER = 0.09, 2.0
 _MOST = (500.0, 2000.0)  # of one crop, for a number of one digit and of two
 _USUAL_NOISE = 0.022
 _LEAST_NOISE = 1e-4
 _WHOLE, _PART = 0.6, 0.1  # of a number of two digits: both are read, or one of them
 _NO_NUMBER = 0.3
-_ALIKE_S, _ALIKE = 0.3, 0.15  # looks so near in time share their faults: n of them count as n ** 0.85
+_ALIKE_S, _ALIKE = 0.3, 0.3  # looks so near in time share their faults: n of them count as n ** 0.7
 _LEADING_ZERO = 0.001
 _MOST_AGAINST = 20.0
-_TWO_PEOPLE = 0.05  # of tracks that went on with somebody else
+_TWO_PEOPLE = 0.03  # of tracks that went on with somebody else
 # Of two numbers, whether the one is no part of the other: half of "25" is read as "2" for seconds on end.
 _OTHERS = np.array([[one not in two and two not in one for two in NUMBERS] for one in NUMBERS], float)
 
@@ -77,49 +78,55 @@ def vote(
     noise: np.ndarray,
     times_s: Sequence[float] | None = None,
     span_s: tuple[float, float] | None = None,
+    chances: Sequence[float] | None = None,
 ) -> Vote:
     """Add up the evidence of ``readings`` of one track, by a reader with this ``noise``.
 
-    A reading shows the number with probability v, and else something without one (a fold, a side view,
-    another player in front), so a number's likelihood ratio is 1 - v + v r with r of
-    :func:`likelihood_ratios`. No reading can speak against a number by more than log(1 - v), so outliers
-    are discounted. The products over the readings are averaged over several v, since nobody knows how
-    often a player shows the number.
+    While a number is in sight, a reading shows it with probability q, its share of ``chances`` (by default
+    1), and else something without one (a fold, another player in front), so a number's likelihood ratio is
+    1 - q + q r with r of :func:`likelihood_ratios`; out of sight it is 1. Players turn: with ``times_s``, the
+    frames' times, rising, what is in sight stays so for about two seconds, as does what is not; without, each
+    reading is by itself. Summed over all courses that this may take (the forward algorithm of Rabiner, 1989),
+    the likelihood is averaged over several shares of the track in which its number is in sight, since nobody
+    knows how often a player shows it. So readings without the number say little against it, and outliers
+    are discounted.
 
-    With ``times_s``, those of the frames, rising, readings close in time count for less than as many apart,
-    since they share their faults: n within about 0.3 s weigh as much as n to the power 0.85. For each moment
-    at which the track may have gone on with somebody else, another number may then explain the readings of
-    its shorter part. Of parts nearly as long either may be the shorter one, since people are hidden for some
-    of the time. ``span_s`` are the track's first and last moment (by default those of the readings).
+    Readings close in time count for less than as many apart, since they share their faults: n within about
+    0.3 s weigh as much as n to the power 0.7. For each moment at which the track may have gone on with
+    somebody else, another number may then explain the readings of its shorter part. Of parts nearly as long
+    either may be the shorter one, since people are hidden for some of the time. ``span_s`` are the track's
+    first and last moment (by default those of the readings).
     """
     if not readings:
         return Vote(np.zeros(len(NUMBERS)), np.zeros(len(NUMBERS)), np.zeros(0))
-    steps = _steps(readings, noise, times_s)
-    products = steps.sum(axis=1)
-    evidence = shared = _mean(products)
+    before, after, added = _along(readings, noise, times_s, chances)
+    evidence = shared = before[-1]
     if times_s is not None and len(readings) > 1:
-        two = _of_two_people(steps, np.asarray(times_s, float), span_s or (times_s[0], times_s[-1]))
+        times = np.asarray(times_s, float)
+        two = _of_two_people(before, after, times, span_s or (times[0], times[-1]))
         shared = np.logaddexp(np.log(1 - _TWO_PEOPLE) + evidence, np.log(_TWO_PEOPLE) + two)
-    best = int(np.argmax(evidence))
-    return Vote(evidence, shared, np.clip(steps[np.argmax(products[:, best]), :, best], 0, None))
+    return Vote(evidence, shared, np.clip(added[:, int(np.argmax(evidence))], 0, None))
 
 
 def change(
-    readings: Sequence[Reading], noise: np.ndarray, times_s: Sequence[float], places: Sequence[int]
+    readings: Sequence[Reading],
+    noise: np.ndarray,
+    times_s: Sequence[float],
+    places: Sequence[int],
+    chances: Sequence[float] | None = None,
 ) -> Change | None:
     """Where a track most likely went on with somebody else, if it did, by its ``readings`` in order of time.
 
     One number and none are held against every pair of numbers, of which neither is part of the other, on
     either side of every moment at which it may have done so: after the reading at each of ``places``. None
-    where there is no such moment.
+    where there is no such moment. The other arguments are those of :func:`vote`.
     """
     if not len(places):
         return None
     prior = np.log(_prior())
-    before = np.cumsum(_steps(readings, noise, times_s), axis=1)
-    after = before[:, -1:] - before
-    one = np.logaddexp(np.log(1 - _NO_NUMBER) + logsumexp(_mean(before[:, -1]) + prior), np.log(_NO_NUMBER))
-    early, late = (_mean(part[:, places]) + prior for part in (before, after))
+    before, after, _ = _along(readings, noise, times_s, chances)
+    one = np.logaddexp(np.log(1 - _NO_NUMBER) + logsumexp(before[-1] + prior), np.log(_NO_NUMBER))
+    early, late = (part[places] + prior for part in (before, after))
     highest = early.max(axis=1), late.max(axis=1)
     shares = [np.exp(part - most[:, None]) for part, most in zip((early, late), highest, strict=True)]
     two = np.log(np.maximum(((shares[0] @ _OTHERS) * shares[1]).sum(axis=1), 1e-300)) + sum(highest)
@@ -127,18 +134,52 @@ def change(
     return Change(int(places[two.argmax()]), float(odds))
 
 
-def _steps(readings: Sequence[Reading], noise: np.ndarray, times_s: Sequence[float] | None) -> np.ndarray:
-    """What each reading adds to each number's evidence, float64 [visible shares, readings, numbers]."""
-    there = [reading.problem is None for reading in readings]
+def _along(
+    readings: Sequence[Reading],
+    noise: np.ndarray,
+    times_s: Sequence[float] | None,
+    chances: Sequence[float] | None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The evidence for each number along a track, float64 [readings, numbers] each: of the readings up to
+    each one, of those after it, and what each one adds to that of all others."""
+    there = np.array([reading.problem is None for reading in readings])
     ratios = np.stack([likelihood_ratios(reading.digits, noise) for reading in readings])
-    ratios[~np.array(there)] = 1.0
-    shares = np.array(_VISIBLE)[:, None, None]
-    return np.log(1 - shares + shares * ratios) * _weights(there, times_s)[:, None]
+    sights = np.where(there, 1.0 if chances is None else np.asarray(chances, float), 0.0)[:, None]
+    ratios = (1 - sights + sights * ratios) ** _weights(there, times_s)[:, None]
+    gaps = np.full(len(readings) - 1, np.inf) if times_s is None else np.diff(np.asarray(times_s, float))
+    early, seen_early = _in_sight(ratios, gaps)
+    late, seen_late = (part[::-1] for part in _in_sight(ratios[::-1], gaps[::-1]))
+    # A chain of two states looks the same backward, so what all other readings say of one is both together.
+    visible = np.array(_VISIBLE)[:, None]
+    seen = seen_early * seen_late / visible
+    unseen = (1 - seen_early) * (1 - seen_late) / (1 - visible)
+    without = early[-1] - np.log((unseen + seen * ratios[:, None]) / (unseen + seen))
+    before, after = _mean(early), np.concatenate([_mean(late)[1:], np.zeros((1, len(NUMBERS)))])
+    return before, after, before[-1] - _mean(without)
+
+
+def _in_sight(ratios: np.ndarray, gaps_s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The evidence of the readings up to each one, and how likely each number is in sight before it is read.
+
+    Both are float64 [readings, visible shares, numbers]. ``ratios``, [readings, numbers], are how much
+    likelier a number in sight makes each reading, ``gaps_s`` [readings - 1] the seconds between them.
+    """
+    visible = np.array(_VISIBLE)[:, None]
+    evidence = np.zeros((len(ratios), len(_VISIBLE), ratios.shape[1]))
+    before = np.zeros_like(evidence)
+    total, seen = np.zeros_like(evidence[0]), np.broadcast_to(visible, evidence.shape[1:])
+    for place, (ratio, gap) in enumerate(zip(ratios, [np.inf, *gaps_s], strict=True)):
+        seen = visible + (seen - visible) * np.exp(-gap / _TURN_S)
+        before[place] = seen
+        likely = 1 - seen + seen * ratio
+        evidence[place] = total = total + np.log(likely)
+        seen = seen * ratio / likely
+    return evidence, before
 
 
 def _mean(products: np.ndarray) -> np.ndarray:
-    """The logarithm of the mean over the visible shares, the first axis."""
-    return logsumexp(products, axis=0) - np.log(len(_VISIBLE))
+    """The logarithm of the mean over the visible shares, the second axis."""
+    return logsumexp(products, axis=1) - np.log(len(_VISIBLE))
 
 
 def _prior() -> np.ndarray:
@@ -156,26 +197,23 @@ def _worn_prior(allowed: Sequence[str] | None) -> np.ndarray:
     return prior / max(prior.sum(), 1.0)
 
 
-def _of_two_people(steps: np.ndarray, times_s: np.ndarray, span_s: tuple[float, float]) -> np.ndarray:
+def _of_two_people(
+    before: np.ndarray, after: np.ndarray, times_s: np.ndarray, span_s: tuple[float, float]
+) -> np.ndarray:
     """The evidence that each number is that of a track's longer part, another one being that of the rest.
 
-    ``steps`` is float64 [visible shares, readings, numbers].
+    ``before`` and ``after`` are as :func:`_along` gives them.
     """
     first, last = span_s
     length = max(last - first, 1e-9)
     shares = (np.clip(times_s, first, last) - first) / length
-    before = np.cumsum(steps, axis=1)
-    after = before[:, -1:] - before
     terms = []
-    for place, (start, end) in enumerate(pairwise(shares)):
-        early, late = before[:, place], after[:, place]
+    for early, late, (start, end) in zip(before, after, pairwise(shares), strict=False):
         first_longer = _longer(end) - _longer(start)
         for mine, other, chance in ((early, late, first_longer), (late, early, end - start - first_longer)):
             if chance > 0:
                 terms.append(mine + _any_other(other) + np.log(chance))
-    if not terms:
-        return np.full(steps.shape[2], -np.inf)
-    return logsumexp(np.concatenate(terms), axis=0) - np.log(len(_VISIBLE))
+    return logsumexp(terms, axis=0) if terms else np.full(len(NUMBERS), -np.inf)
 
 
 def _longer(share: float) -> float:
@@ -188,11 +226,10 @@ def _longer(share: float) -> float:
     return max(0.0, 3 * min(share, 2 / 3) - 1) ** 2 / 6 + max(0.0, share - 2 / 3)
 
 
-def _any_other(products: np.ndarray) -> np.ndarray:
-    """For each number the logarithm of all others' mean likelihood ratio, float64 [shares, numbers]."""
-    highest = products.max(axis=1, keepdims=True)
-    others = np.exp(products - highest) @ _OTHERS.T
-    return np.log(np.maximum(others, 1e-300) / len(NUMBERS)) + highest
+def _any_other(evidence: np.ndarray) -> np.ndarray:
+    """For each number the logarithm of all others' mean likelihood ratio, float64 [numbers]."""
+    highest = evidence.max()
+    return np.log(np.maximum(_OTHERS @ np.exp(evidence - highest), 1e-300) / len(NUMBERS)) + highest
 
 
 def _weights(there: Sequence[bool], times_s: Sequence[float] | None) -> np.ndarray:
