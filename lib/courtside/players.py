@@ -149,25 +149,42 @@ def owners(tracklets: Sequence[Tracklet], tracks: np.ndarray, frames: np.ndarray
     return places
 
 
-def in_turn(tracklets: Sequence[Tracklet]) -> list[Tracklet]:
+def in_turn(
+    tracklets: Sequence[Tracklet], seen: Sequence[Sequence[Tracklet]] | None = None
+) -> list[Tracklet]:
     """The parts of one player's ``tracklets`` of which no two share a frame, in order of time.
 
-    Where several are there, the player is where the one is that began last.
+    Where several are there, the player is where the one is that began last. ``seen`` are the parts of each
+    in which it is to be seen (by default all of it): where one is hidden, the player is where another is.
 
     >>> [tuple(one) for one in in_turn([Tracklet(1, 0, 20), Tracklet(2, 18, 50)])]
     [(1, 0, 17), (2, 18, 50)]
+    >>> one, other = Tracklet(1, 0, 40), Tracklet(2, 18, 50)
+    >>> [tuple(one) for one in in_turn([one, other], [[one], [Tracklet(2, 18, 20), Tracklet(2, 45, 50)]])]
+    [(1, 0, 17), (2, 18, 20), (1, 21, 40), (2, 45, 50)]
     """
-    starts = {one.first_frame for one in tracklets} | {one.last_frame + 1 for one in tracklets}
-    turns: list[Tracklet] = []
+    seen = [[one] for one in tracklets] if seen is None else seen
+    starts = {part.first_frame for parts in seen for part in parts}
+    starts |= {part.last_frame + 1 for parts in seen for part in parts}
+    turns: list[tuple[int, Tracklet]] = []
     for first, end in itertools.pairwise(sorted(starts)):
-        there = [one for one in tracklets if one.first_frame <= first <= one.last_frame]
-        if there:
-            latest = max(there, key=lambda one: (one.first_frame, one.tracking_id)).tracking_id
-            if turns and turns[-1].tracking_id == latest and turns[-1].last_frame == first - 1:
-                turns[-1] = turns[-1]._replace(last_frame=end - 1)
-            else:
-                turns.append(Tracklet(latest, first, end - 1))
-    return turns
+        there = [
+            place
+            for place, parts in enumerate(seen)
+            if any(part.first_frame <= first <= part.last_frame for part in parts)
+        ]
+        if not there:
+            continue
+        latest = max(there, key=lambda place: (tracklets[place].first_frame, tracklets[place].tracking_id))
+        turn = Tracklet(tracklets[latest].tracking_id, first, end - 1)
+        if turns:
+            before, last = turns[-1]
+            goes_on = turn.tracking_id == last.tracking_id and last.last_frame == first - 1
+            if before == latest or goes_on:
+                turns[-1] = latest, last._replace(last_frame=end - 1)
+                continue
+        turns.append((latest, turn))
+    return [turn for _, turn in turns]
 
 
 def own_ids(tracklets: Sequence[Tracklet]) -> list[int]:

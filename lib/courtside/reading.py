@@ -85,9 +85,9 @@ def read_players(
     readings show that it went on with somebody else where two people crossed is cut there, its parts are
     different players, and a warning says so. So is one that was not to be seen for a while, and then shows
     somebody of another number or other looks, and one that goes on as another track's player where that one
-    ends. A player is in one place at a time: of two tracks that were merged and share a few frames, those of
-    the one that began first are no player's. How alike people of a team look is learnt from the tracks
-    themselves, see :class:`courtside.appearance.Likeness`.
+    ends. A player is in one place at a time: of two tracks that were merged and are seen together for a few
+    frames, those of the one that began first are no player's. How alike people of a team look is learnt from
+    the tracks themselves, see :class:`courtside.appearance.Likeness`.
     """
     warnings: list[str] = []
     prompts = detections.drop_duplicates("tracking_id").set_index("tracking_id")["prompt"]
@@ -140,7 +140,7 @@ def read_players(
     if done:
         pairs = [" and ".join(str(found[one].tracklet.tracking_id) for one in merge[:2]) for merge in done]
         warnings.append(f"tracks were merged into one player: {some(dict.fromkeys(pairs))}")
-    players = _players(found, votes, teams, answers, merges, done)
+    players = _players(found, pieces(people.detections, unseen), votes, teams, answers, merges, done)
     return Reads(_reads(found, votes, reader), players, warnings)
 
 
@@ -346,6 +346,7 @@ def _reads(found: dict[int, Part], votes: dict[int, Vote], reader: Reader | None
 
 def _players(
     found: dict[int, Part],
+    seen: dict[int, list[Tracklet]],
     votes: dict[int, Vote],
     teams: dict[int, str | None],
     answers: dict[int, Answer],
@@ -360,7 +361,7 @@ def _players(
     rows = []
     for owner in owners:
         members = [owner, *(second for second, first in joined.items() if first == owner)]
-        tracklets = in_turn([found[track].tracklet for track in members])
+        tracklets = in_turn([found[track].tracklet for track in members], [seen[track] for track in members])
         best = max((answers[track] for track in members), key=lambda one: one.confidence)
         merge = proposed.get(owner)
         rows.append(

@@ -409,6 +409,46 @@ def test_a_model_says_which_frames_it_remembers(said, stock, selection, model, m
 
 
 @pytest.mark.parametrize(
+    ("said", "stock", "least"),
+    [({}, False, 0.0), ({"pred_iou_thresh": 0.3}, False, 0.3), ({"pred_iou_thresh": 0.3}, True, 0.0)],
+)
+def test_a_model_says_how_good_a_mask_must_be_to_be_shown(said, stock, least, model, monkeypatch):
+    for name, value in said.items():
+        monkeypatch.setattr(model.tracker_model.config, name, value, raising=False)
+    assert Rules.of(model, stock).pred_iou_thresh == least
+
+
+def test_a_mask_that_the_tracker_thinks_little_of_is_not_shown(model, monkeypatch):
+    """It is followed all the same: everything else stays as it was."""
+    predicted: dict[tuple[int, int], float] = {}
+    doubtful = Engine._doubtful
+
+    def noted(self, number, ious, confirmed):
+        for index, track in enumerate(self.state.tracks):
+            predicted[number, track.object_id] = 1.0 if index in confirmed else float(ious[index])
+        return doubtful(self, number, ious, confirmed)
+
+    monkeypatch.setattr(Engine, "_doubtful", noted)
+    frames = moving_discs(24, 168)
+
+    def shown(least: float) -> dict[tuple[int, int], torch.Tensor]:
+        rules = dataclasses.replace(Rules.of(model), pred_iou_thresh=least)
+        engine = Engine(model, prompts(1), len(frames), rules=rules)
+        return {
+            (frame.frame, number): mask
+            for frame in engine.run(enumerate(frames))
+            for number, mask in zip(frame.object_ids, frame.masks, strict=True)
+        }
+
+    whole = shown(0.0)
+    least = float(np.median([predicted[key] for key in whole if key in predicted]))
+    some = shown(least)
+    assert set(some) == {key for key in whole if predicted.get(key, 1.0) >= least}
+    assert 0 < len(some) < len(whole)
+    assert all(torch.equal(mask, whole[key]) for key, mask in some.items())
+
+
+@pytest.mark.parametrize(
     ("said", "stock", "whole"),
     [
         ({}, False, True),
@@ -750,6 +790,20 @@ def test_each_pixel_goes_to_the_mask_that_claims_it_more_surely():
     assert [box.to_xyxy() for box in boxes] == [(0, 0, 1, 1), (1, 0, 3, 1), (0, 0, 3, 1)]
     equal = FrameMasks(0, (1, 2), (0, 0), (0.5,) * 2, (0.6, 0.9), (right, right))
     assert full_size(equal, 1, 3, False)[0] == [0]
+
+
+def test_who_keeps_little_of_a_mask_is_covered():
+    """With 30 % of it somebody is shown; with less, who covers them has all pixels."""
+    behind, before = torch.full((1, 10), 1.0), torch.full((1, 10), 2.0)
+    for own, shows in ((3, [0, 1]), (2, [1])):
+        behind[:, :own] = 3.0
+        behind[:, own:] = 1.0
+        shown = FrameMasks(0, (1, 2, 3), (0, 0, 1), (0.5,) * 3, (0.9, 0.6, 0.6), (behind, before, behind))
+        kept, masks, _ = full_size(shown, 1, 10, False)
+        assert kept == [*shows, 2]
+        assert masks[-2].sum() == (7 if own == 3 else 10)
+        assert masks[-1].all()
+        assert full_size(shown, 1, 10, True)[0] == [0, 2]
 
 
 @pytest.mark.parametrize("size", [(5, 9), (90, 160), (63, 40)])

@@ -232,6 +232,16 @@ def test_a_player_is_in_one_track_at_a_time(tracklets, turns):
     assert in_turn([Tracklet(*one) for one in tracklets]) == turns
 
 
+def test_where_a_track_is_hidden_the_player_is_in_another():
+    first, second = Tracklet(1, 0, 60), Tracklet(2, 9, 99)
+    seen = [[Tracklet(1, 0, 30), Tracklet(1, 50, 60)], [Tracklet(2, 9, 11), Tracklet(2, 54, 99)]]
+    assert in_turn([first, second], seen) == [(1, 0, 8), (2, 9, 11), (1, 12, 53), (2, 54, 99)]
+    # Alone, a track is the player from end to end; the parts of one that was cut stay apart.
+    assert in_turn([second], seen[1:]) == [second]
+    parts = [Tracklet(1, 0, 9), Tracklet(1, 20, 29)]
+    assert in_turn(parts, [[part] for part in parts]) == parts
+
+
 # Teams
 
 

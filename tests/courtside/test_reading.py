@@ -9,7 +9,7 @@ import pytest
 
 from courtside import cli, tables
 from courtside.errors import ModelError
-from courtside.jersey import Reading
+from courtside.jersey import Reading, make_reader
 from courtside.labelling import LabelSet
 from courtside.labels import read_labels
 from courtside.reading import fill_players, read_players
@@ -459,6 +459,29 @@ def test_crops_that_fail_are_counted(clip, run):
         failed > 0
     )
     assert done.warnings == expected
+
+
+def test_a_number_on_somebody_elses_jersey_is_said_to_be(tmp_path):
+    """Somebody in navy stands in front of somebody in yellow, whose number is never to be seen."""
+    path = tmp_path / "game.mp4"
+    with VideoWriter(path, 320, 240, 25) as writer:
+        for frame in range(12):
+            image = np.full((240, 320, 3), 110, np.uint8)
+            image[20:220, 120:210] = (30, 30, 110) if frame in (7, 8) else (210, 180, 40)
+            if frame in (7, 8):
+                cv2.putText(image, "3", (153, 107), cv2.FONT_HERSHEY_SIMPLEX, 1.2, (250, 250, 250), 3)
+            writer.write(image)
+    columns = {"frame": np.arange(12), "time_s": np.arange(12) / 25, "tracking_id": 1, "class_id": 0}
+    box = dict(zip(("x1", "y1", "x2", "y2"), (120, 20, 210, 220), strict=True))
+    table = pd.DataFrame({**columns, **box, "video": "game.mp4", "class_name": "person", "confidence": 1.0})
+    table = table.reindex(columns=list(tables.PLAYER_DETECTIONS.columns))
+    table = tables.typed(table, tables.PLAYER_DETECTIONS)
+    done = read_players(Video(path), table, make_reader("rapidocr"), progress=False)
+    said = done.reads.set_index("frame")
+    assert said.loc[[8], "why"].tolist() == ["it is on somebody else's jersey"]
+    assert said.loc[8, "text"] == "3"
+    assert said["weight"].tolist() == [0.0] * len(said)
+    assert done.players["jersey_number"].isna().all()
 
 
 def test_more_tracks_than_the_roster_has_is_said(clip, run):

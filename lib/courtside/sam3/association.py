@@ -28,7 +28,8 @@ class Rules:
     remembered, good or not: ``mf_threshold`` of a tracker whose ``config.json`` has ``use_memory_selection``,
     as Meta's code names them. ``whole_overlaps``: all that two masks share goes to the object with the higher
     tracker score, as transformers has it; not so where ``config.json`` has ``non_overlap_masks_for_output``,
-    as Meta's code names it: then each pixel goes to the object whose logit is highest there.
+    as Meta's code names it: then each pixel goes to the object whose logit is highest there, and who loses
+    most of a mask to others isn't shown, as nothing of it is remembered.
 
     The switches give back behaviour of transformers' loop that we hold to be wrong, so that the rest can
     be compared with it. ``every_pointer``: the pointers of all earlier conditioning frames are read, not
@@ -70,6 +71,7 @@ class Rules:
     equals_stay: bool = False
     memory_selection: float | None = None
     whole_overlaps: bool = True
+    pred_iou_thresh: float = 0.0
 
     @classmethod
     def of(cls, model: Any, stock: bool = False) -> Rules:
@@ -78,8 +80,8 @@ class Rules:
         switches = [each.name for each in fields(cls) if each.default is False]
         tracker = model.tracker_model.config
 
-        def asks(name: str) -> bool:
-            """Whether ``config.json`` asks for what transformers doesn't know."""
+        def asks(name: str) -> Any:
+            """What ``config.json`` asks for that transformers doesn't know, if anything."""
             return not stock and getattr(tracker, name, False)
 
         return cls(
@@ -87,6 +89,7 @@ class Rules:
             **dict.fromkeys(switches, stock),
             memory_selection=tracker.mf_threshold if asks("use_memory_selection") else None,
             whole_overlaps=not asks("non_overlap_masks_for_output"),
+            pred_iou_thresh=float(asks("pred_iou_thresh")),
         )
 
 
@@ -253,7 +256,7 @@ def suppress(
     )
     likely = scores.float().cpu().numpy()
     gives_way = np.zeros(len(tracks), bool)
-    for group in _groups(tracks):
+    for group in _groups([track.prompt for track in tracks]):
         if len(group) > 1:
             over = overlaps(inside[group], inside[group]) >= threshold
             np.fill_diagonal(over, False)
@@ -272,10 +275,10 @@ def suppress(
     return torch.where(_flags(gives_way, masks)[:, None, None], _HIDDEN, masks)
 
 
-def keep_apart(masks: torch.Tensor, tracks: Sequence[Track]) -> torch.Tensor:
-    """Mask logits (T, h, w) without the masks that lose most of their pixels to others of the prompt."""
+def keep_apart(masks: torch.Tensor, prompts: Sequence[int]) -> torch.Tensor:
+    """Mask logits (T, h, w) without the masks that lose most of their pixels to others of their prompt."""
     masks = masks.clone()
-    for group in _groups(tracks):
+    for group in _groups(prompts):
         if len(group) > 1:
             own = masks[group]
             winner = own.argmax(0)
@@ -298,11 +301,11 @@ def tidy(masks: torch.Tensor, max_area: int) -> torch.Tensor:
     return torch.where(_flags(filled & ~cleaned, masks), -0.1, masks)
 
 
-def _groups(tracks: Iterable[Track]) -> list[list[int]]:
-    """Indices of the tracks of each prompt."""
+def _groups(prompts: Iterable[int]) -> list[list[int]]:
+    """Indices of those of each prompt."""
     groups: dict[int, list[int]] = {}
-    for index, track in enumerate(tracks):
-        groups.setdefault(track.prompt, []).append(index)
+    for index, prompt in enumerate(prompts):
+        groups.setdefault(prompt, []).append(index)
     return list(groups.values())
 
 

@@ -166,6 +166,7 @@ class Engine:
             masks, match = matched(raw)
         removed, hidden = judge(tracks, match, number, state.reverse, rules)
         confirmed = self._confirmed(number, match, raw.scores)
+        doubtful = self._doubtful(number, raw.ious, confirmed)
         if tracks:
             masks = suppress(masks, tracks, removed, hidden, raw.scores, number, state.reverse, rules)
             for track, there in zip(tracks, (masks > 0).flatten(1).any(1).tolist(), strict=True):
@@ -175,7 +176,7 @@ class Engine:
 
         shown = self._show(number, masks, raw, found, match, confirmed, removed, born)
         state.tracks = [track for track in tracks if track.object_id not in removed] + born
-        state.waiting.append(shown.without(hidden))
+        state.waiting.append(shown.without(hidden | doubtful))
         state.stepped += 1
         if removed and rules.hotstart_delay > 0:
             state.waiting = [frame.without(removed) for frame in state.waiting]
@@ -228,6 +229,17 @@ class Engine:
         sure = (scores > self.rules.high_conf_thresh).cpu().numpy()
         return {index: found for index, found in match.confirmed.items() if sure[index]}
 
+    def _doubtful(self, number: int, ious: torch.Tensor, confirmed: Collection[int]) -> set[int]:
+        """Ids of the tracks whose masks, of predicted ``ious``, are too poor to be shown.
+
+        What a detection confirms, or a person has shown in this frame, is no prediction of the tracker's.
+        """
+        return {
+            track.object_id
+            for index, (track, iou) in enumerate(zip(self.state.tracks, ious.tolist(), strict=True))
+            if iou < self.rules.pred_iou_thresh and index not in confirmed and number not in track.given
+        }
+
     def _remember(
         self,
         features: Features,
@@ -247,7 +259,7 @@ class Engine:
             for index, other in confirmed.items():
                 mask = found.masks[other]
                 masks[index] = (mask >= 0.5) if self.rules.boolean_reconditioning else mask
-        settled = keep_apart(masks, tracks)
+        settled = keep_apart(masks, [track.prompt for track in tracks])
         there = (settled > 0).flatten(1).any(1)
         kept = [
             index
@@ -386,9 +398,13 @@ def full_size(
     Objects without a pixel are left out. A pixel that several objects of one prompt claim belongs to the one
     whose logit is highest there or, with ``whole_overlaps``, whose tracker score is; of equal ones to the
     first. A box is the tightest around its mask or, with ``whole_overlaps``, around all that its object
-    claims, as in transformers' loop.
+    claims, as in transformers' loop. Without, objects are left out as well that :func:`keep_apart` takes for
+    covered.
     """
-    inside = [index for index, mask in enumerate(shown.masks) if mask.max() > 0]
+    logits = shown.masks
+    if logits and not whole_overlaps:
+        logits = keep_apart(torch.stack(logits), shown.prompts)
+    inside = [index for index, mask in enumerate(logits) if mask.max() > 0]
     if whole_overlaps:
         inside.sort(key=lambda index: -shown.tracker_scores[index])
     owners = {prompt: np.full((height, width), -1, np.int32) for prompt in set(shown.prompts)}
@@ -397,15 +413,15 @@ def full_size(
     parts: dict[int, tuple[slice, slice]] = {}
     claims: dict[int, np.ndarray] = {}
     for index in inside:
-        parts[index] = there = _reach(shown.masks[index], height, width)
-        logits = _enlarged(shown.masks[index], height, width)[there]
+        parts[index] = there = _reach(logits[index], height, width)
+        large = _enlarged(logits[index], height, width)[there]
         owner, best = owners[shown.prompts[index]][there], highest[shown.prompts[index]][there]
-        wins = logits > best
+        wins = large > best
         if whole_overlaps:
-            claims[index] = logits > 0
+            claims[index] = large > 0
             wins &= owner < 0
         owner[wins] = index
-        np.maximum(best, logits, out=best)
+        np.maximum(best, large, out=best)
     own = {index: owners[shown.prompts[index]][there] == index for index, there in parts.items()}
     kept = sorted(index for index, mask in own.items() if mask.any())
     around = claims if whole_overlaps else own

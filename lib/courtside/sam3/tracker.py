@@ -84,7 +84,7 @@ class Sam3Tracker:
             model, _, device = self._loaded
             rules = self._rules()
             said |= device.settings() | {"memory_selection": rules.memory_selection}
-            said["whole_overlaps"] = rules.whole_overlaps
+            said |= {key: getattr(rules, key) for key in ("whole_overlaps", "pred_iou_thresh")}
             own = sorted(vars(model).keys() & model.config.to_dict().keys())
             said |= {key: getattr(model, key) for key in own if isinstance(getattr(model, key), (int, float))}
         return said
