@@ -55,7 +55,7 @@ _WORTH = 0.5  # of quality: looks of less are read only where there are not enou
 _SURE = 10.0  # nats between the two likeliest numbers: more crops would not change the answer
 _AGAIN_S = 0.6
 _MOST_EVIDENCE = 8
-_SURE_OF_CHANGE = 4.0  # nats for two people in a track against one
+_SURE_OF_CHANGE = 2.5  # nats for two people in a track against one
 _BRIEF_S = 0.5  # tracks that are on screen together for no longer may be one player's
 
 

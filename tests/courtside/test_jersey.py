@@ -19,6 +19,7 @@ from courtside.jersey.crop import SIDE_PX, cut
 from courtside.jersey.finder import find_numbers
 from courtside.jersey.readers import END, ctc_digits, read_each
 from courtside.jersey.vote import _TURN_S, _VISIBLE, agreement, change, likelihood_ratios, wearing
+from courtside.reading import _SURE_OF_CHANGE
 from courtside.video import Video, VideoWriter
 
 
@@ -257,7 +258,7 @@ def test_where_a_track_went_on_with_somebody_else(noise):
     seen = [first, nothing, first, first, nothing, nothing, second, second, nothing, second, second, nothing]
     anywhere = range(11)
     found = change(seen, noise, times, anywhere)
-    assert found.log_odds > 5
+    assert found.log_odds > _SURE_OF_CHANGE
     assert 3 <= found.last <= 5
     # It can have done so only where it met somebody, though another moment would explain the readings better.
     assert change(seen, noise, times, [1, 6, 9]).last == 6
@@ -266,7 +267,8 @@ def test_where_a_track_went_on_with_somebody_else(noise):
     assert change(passing, noise, times, anywhere).log_odds < 0
     halves = [reading(_28=0.9)] * 6 + [reading(_2=0.9)] * 6
     assert change(halves, noise, times, anywhere).log_odds < 0
-    assert change([nothing] * 5 + [first, second] + [nothing] * 5, noise, times, anywhere).log_odds < 5
+    few = [nothing] * 5 + [first, second] + [nothing] * 5
+    assert change(few, noise, times, anywhere).log_odds < _SURE_OF_CHANGE
     assert change([first] * 12, noise, times, anywhere).log_odds < 0
     assert change(seen, noise, times, []) is None
 
