@@ -39,7 +39,7 @@ _USUAL_NOISE = 0.022
 _LEAST_NOISE = 1e-4
 _WHOLE, _PART = 0.6, 0.1  # of a number of two digits: both are read, or one of them
 _NO_NUMBER = 0.3
-_ALIKE_S, _ALIKE = 0.3, 0.45  # looks so near in time share their faults: n of them count as n ** 0.55
+_ALIKE_S, _ALIKE = 0.3, 0.5  # looks so near in time share their faults: n of them count as their root
 _LEADING_ZERO = 0.001
 _MOST_AGAINST = 20.0
 _TWO_PEOPLE = 0.03  # of tracks that went on with somebody else
@@ -92,7 +92,7 @@ def vote(
     are discounted.
 
     Readings close in time count for less than as many apart, since they share their faults: n within about
-    0.3 s weigh as much as n to the power 0.55. For each moment at which the track may have gone on with
+    0.3 s weigh as much as the square root of n. For each moment at which the track may have gone on with
     somebody else, another number may then explain the readings of its shorter part. Of parts nearly as long
     either may be the shorter one, since people are hidden for some of the time. ``span_s`` are the track's
     first and last moment (by default those of the readings).
