@@ -164,15 +164,11 @@ def in_turn(
     [(1, 0, 17), (2, 18, 20), (1, 21, 40), (2, 45, 50)]
     """
     seen = [[one] for one in tracklets] if seen is None else seen
-    starts = {part.first_frame for parts in seen for part in parts}
-    starts |= {part.last_frame + 1 for parts in seen for part in parts}
+    parts = [(place, part) for place, own in enumerate(seen) for part in own]
+    starts = {part.first_frame for _, part in parts} | {part.last_frame + 1 for _, part in parts}
     turns: list[tuple[int, Tracklet]] = []
     for first, end in itertools.pairwise(sorted(starts)):
-        there = [
-            place
-            for place, parts in enumerate(seen)
-            if any(part.first_frame <= first <= part.last_frame for part in parts)
-        ]
+        there = [place for place, part in parts if part.first_frame <= first <= part.last_frame]
         if not there:
             continue
         latest = max(there, key=lambda place: (tracklets[place].first_frame, tracklets[place].tracking_id))

@@ -241,14 +241,13 @@ def _looks(detections: pd.DataFrame, video: Video) -> pd.DataFrame:
     due = (table["frame"] % steps == 0) | (table["frame"] == middle)
     later = max(1, round(_AGAIN_S * video.fps))
     after = (table["frame"] - later).where(~due & ((table["frame"] - later) % steps == 0), -1)
-    chosen = due | (after >= 0)
+    table, chosen = table.assign(after=after), due | (after >= 0)
     frames = table.loc[chosen, "frame"].unique()
     seen = table[table["frame"].isin(frames)].sort_values(["frame", "tracking_id"], kind="stable")
     boxes = [group[_BOX].to_numpy(float) for _, group in seen.groupby("frame", sort=True)]
     whole = np.concatenate([np.zeros(0), *(_visible(here, video) for here in boxes)])
     others = [here[overlap < _SAME] for here in boxes for overlap in box_iou(here, here)]
-    others = pd.Series(others, index=seen.index, dtype=object)
-    seen = seen.assign(whole=whole, others=others, after=after.reindex(seen.index))
+    seen = seen.assign(whole=whole, others=pd.Series(others, index=seen.index, dtype=object))
     return seen[chosen.reindex(seen.index)]
 
 
@@ -301,7 +300,7 @@ def _torso(look: tuple, crop: np.ndarray, body: np.ndarray | None, place: Place 
 
 
 def _part(crop: np.ndarray, place: Place) -> np.ndarray:
-    """What stands at a place of a torso, upright."""
+    """What stands at a place of a torso, whatever its tilt."""
     left, top = (int(max(0, at)) for at in (place.x - place.wide / 2, place.y - place.high / 2))
     return crop[top : int(place.y + place.high / 2) + 1, left : int(place.x + place.wide / 2) + 1]
 

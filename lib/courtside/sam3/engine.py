@@ -234,6 +234,8 @@ class Engine:
 
         What a detection confirms, or a person has shown in this frame, is no prediction of the tracker's.
         """
+        if self.rules.pred_iou_thresh <= 0:
+            return set()
         return {
             track.object_id
             for index, (track, iou) in enumerate(zip(self.state.tracks, ious.tolist(), strict=True))

@@ -83,8 +83,8 @@ class Sam3Tracker:
         if self._loaded is not None:
             model, _, device = self._loaded
             rules = self._rules()
-            said |= device.settings() | {"memory_selection": rules.memory_selection}
-            said |= {key: getattr(rules, key) for key in ("whole_overlaps", "pred_iou_thresh")}
+            asked = ("memory_selection", "whole_overlaps", "pred_iou_thresh")
+            said |= device.settings() | {key: getattr(rules, key) for key in asked}
             own = sorted(vars(model).keys() & model.config.to_dict().keys())
             said |= {key: getattr(model, key) for key in own if isinstance(getattr(model, key), (int, float))}
         return said
