@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from courtside import tables
+from courtside.course import lend
 from courtside.errors import ModelError, some
 from courtside.files import whole
 from courtside.jersey.crop import Torso, choose
@@ -86,8 +87,9 @@ def read_players(
     different players, and a warning says so. So is one that was not to be seen for a while, and then shows
     somebody of another number or other looks, and one that goes on as another track's player where that one
     ends. A player is in one place at a time: of two tracks that were merged and are seen together for a few
-    frames, those of the one that began first are no player's. How alike people of a team look is learnt from
-    the tracks themselves, see :class:`courtside.appearance.Likeness`.
+    frames, those of the one that began first are no player's. What of one track lies on another player who is
+    not seen for a moment is that one's, see :func:`courtside.course.lend`, and a warning says so. How alike
+    people of a team look is learnt from the tracks themselves, see :class:`courtside.appearance.Likeness`.
     """
     warnings: list[str] = []
     prompts = detections.drop_duplicates("tracking_id").set_index("tracking_id")["prompt"]
@@ -140,7 +142,23 @@ def read_players(
     if done:
         pairs = [" and ".join(str(found[one].tracklet.tracking_id) for one in merge[:2]) for merge in done]
         warnings.append(f"tracks were merged into one player: {some(dict.fromkeys(pairs))}")
-    players = _players(found, pieces(people.detections, unseen), votes, teams, answers, merges, done)
+    groups = _groups(found, done)
+    seen = pieces(people.detections, unseen)
+    turns = [
+        in_turn([found[one].tracklet for one in group], [seen[one] for one in group]) for group in groups
+    ]
+    certain = {
+        (part.tracklet.tracking_id, frame)
+        for one, part in found.items()
+        for _, frame in _counting(part, votes[one])
+    }
+    turns, loans = lend(detections, turns, certain)
+    if loans:
+        moments = [f"{one.tracking_id} at {video.times_s[one.first_frame]:.1f} s" for one, _ in loans]
+        warnings.append(
+            f"tracks lay on somebody else who was hidden for a moment, and are theirs then: {some(moments)}"
+        )
+    players = _players(groups, turns, found, votes, teams, answers, merges)
     return Reads(_reads(found, votes, reader), players, warnings)
 
 
@@ -344,33 +362,38 @@ def _reads(found: dict[int, Part], votes: dict[int, Vote], reader: Reader | None
     return tables.check(tables.typed(table, tables.JERSEY_READS), tables.JERSEY_READS, "the stage read")
 
 
+def _groups(found: Mapping[int, Part], done: Sequence[Merge]) -> list[list[int]]:
+    """Who is one player by the merges that are ``done``: the one that began first, then others."""
+    joined = {merge.second: merge.first for merge in done}
+    firsts = sorted((one for one in found if one not in joined), key=lambda one: found[one].tracklet[1:])
+    return [[first, *(second for second, owner in joined.items() if owner == first)] for first in firsts]
+
+
 def _players(
+    groups: list[list[int]],
+    turns: list[list[Tracklet]],
     found: dict[int, Part],
-    seen: dict[int, list[Tracklet]],
     votes: dict[int, Vote],
     teams: dict[int, str | None],
     answers: dict[int, Answer],
     merges: list[Merge],
-    done: list[Merge],
 ) -> pd.DataFrame:
-    joined = {merge.second: merge.first for merge in done}
-    spans = {track: part.tracklet[1:] for track, part in found.items()}
-    owners = [track for track in sorted(found, key=spans.get) if track not in joined]
-    names = {track: f"P{place}" for place, track in enumerate(owners, start=1)}
-    proposed = {merge.second: merge for merge in merges if merge.second not in joined}
+    """A row a player: whom each of ``groups`` shows in its ``turns``."""
+    names = {group[0]: f"P{place}" for place, group in enumerate(groups, start=1)}
+    proposed = {merge.second: merge for merge in merges if merge.second in names}
     rows = []
-    for owner in owners:
-        members = [owner, *(second for second, first in joined.items() if first == owner)]
-        tracklets = in_turn([found[track].tracklet for track in members], [seen[track] for track in members])
-        best = max((answers[track] for track in members), key=lambda one: one.confidence)
-        merge = proposed.get(owner)
+    for group, tracklets in zip(groups, turns, strict=True):
+        whole = [found[track].tracklet for track in group]
+        best = max((answers[track] for track in group), key=lambda one: one.confidence)
+        evidence = sorted((each for one in group for each in _counting(found[one], votes[one])), reverse=True)
+        merge = proposed.get(group[0])
         rows.append(
             {
-                "player_id": names[owner],
+                "player_id": names[group[0]],
                 "tracking_ids": [one.tracking_id for one in tracklets],
                 "from_frames": [one.first_frame for one in tracklets],
                 "to_frames": [one.last_frame for one in tracklets],
-                "team": next((teams[track] for track in members if teams[track] is not None), None),
+                "team": next((teams[track] for track in group if teams[track] is not None), None),
                 "jersey_number": best.number,
                 "likeliest": best.likeliest,
                 "confidence": best.confidence,
@@ -378,9 +401,9 @@ def _players(
                 "runner_up_confidence": best.runner_up_confidence,
                 "near_tie": best.near_tie,
                 "why": best.why,
-                "evidence_frames": _frames(found, votes, members),
-                "first_frame": min(one.first_frame for one in tracklets),
-                "last_frame": max(one.last_frame for one in tracklets),
+                "evidence_frames": [frame for _, frame in evidence[:_MOST_EVIDENCE]],
+                "first_frame": min(one.first_frame for one in whole),
+                "last_frame": max(one.last_frame for one in whole),
                 "same_as": None if merge is None else names[merge.first],
                 "same_confidence": 0.0 if merge is None else merge.confidence,
             }
@@ -389,12 +412,7 @@ def _players(
     return tables.check(tables.typed(table, tables.PLAYERS), tables.PLAYERS, "the stage read")
 
 
-def _frames(found: dict[int, Part], votes: dict[int, Vote], members: Iterable[int]) -> list[int]:
-    """The frames that speak most for the number, the strongest first."""
-    weights = [
-        (float(weight), torso.frame)
-        for track in members
-        for torso, weight in zip(found[track].torsos, votes[track].weights, strict=True)
-        if weight > 0.01
-    ]
-    return [frame for _, frame in sorted(weights, reverse=True)[:_MOST_EVIDENCE]]
+def _counting(part: Part, said: Vote) -> list[tuple[float, int]]:
+    """The weight and the frame of each reading of a part that speaks for its number."""
+    weights = zip(part.torsos, said.weights, strict=True)
+    return [(float(weight), torso.frame) for torso, weight in weights if weight > 0.01]

@@ -58,7 +58,8 @@ in seconds from the first frame, ``prompt`` the text that found the object (null
 takes no prompt), boxes are xyxy pixels of the upright frame, ``mask_rle`` is COCO's compressed
 run-length string for a mask of the frame's size (null without masks). ``jersey_number`` and
 ``player_id`` stay null until numbers are read, and where what a track shows is no player's: a moment in which
-another track of its player takes over.
+another track of its player takes over. For a few frames they may be another's than the track's, whose mask
+lies on that player then.
 """
 
 DETECTIONS = pa.DataFrameSchema(
@@ -145,14 +146,15 @@ PLAYERS = pa.DataFrameSchema(
 )
 """A row per player, in order of appearance.
 
-``tracking_ids`` lists the player's tracks: one, or several where merges were accepted. Each is the player's
-in ``from_frames`` to ``to_frames``, lists of the same length, both frames included: a track that went on
-with somebody else is two players', and listed twice where the first one came back. No two parts of a player
-share a frame. ``confidence`` is the probability of the ``likeliest`` number, which is given as
-``jersey_number`` only where it is high enough; else ``why`` says why not. ``near_tie`` marks a ``runner_up``
-that comes close. ``evidence_frames`` lists the frames whose crops speak for the number, the strongest first.
-``same_as`` proposes an earlier player as the same person, with the probability that both numbers are right
-or, where one has none, that all that was seen is of one person; 0 without a proposal.
+``tracking_ids`` lists the player's tracks: one, or several where merges were accepted, or where another's
+lies on the player for a few frames. Each is the player's in ``from_frames`` to ``to_frames``, lists of the
+same length, both frames included: a track that went on with somebody else is two players', and listed twice
+where the first one came back. No two parts of a player share a frame. ``confidence`` is the probability of
+the ``likeliest`` number, which is given as ``jersey_number`` only where it is high enough; else ``why`` says
+why not. ``near_tie`` marks a ``runner_up`` that comes close. ``evidence_frames`` lists the frames whose
+crops speak for the number, the strongest first. ``same_as`` proposes an earlier player as the same person,
+with the probability that both numbers are right or, where one has none, that all that was seen is of one
+person; 0 without a proposal.
 """
 
 ROSTER = pa.DataFrameSchema(
