@@ -122,6 +122,8 @@ def config(**settings) -> Sam3VideoConfig:
         "mf_threshold": 0.5,
         # Of masks that overlap each has the pixels that it claims more surely than the other.
         "non_overlap_masks_for_output": True,
+        # Two who touch have masks that lie a little on each other: neither is a double of the other one.
+        "o2o_matching_masklets_enable": True,
         # Where two cover each other, a mask that the tracker itself gives little lies on the wrong person.
         "pred_iou_thresh": 0.25,
         "max_object_pointers_in_encoder": 8,

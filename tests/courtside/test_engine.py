@@ -15,7 +15,7 @@ from transformers.models.sam3_video import modeling_sam3_video as modeling
 from courtside.errors import DeviceError, RunError
 from courtside.masks import mask_to_box
 from courtside.sam3 import engine as engine_module
-from courtside.sam3.association import Rules, Track, suppress
+from courtside.sam3.association import Rules, Track, associate, suppress
 from courtside.sam3.checkpoint import read_state, write_state
 from courtside.sam3.engine import Engine, FrameMasks, State, full_size
 from courtside.sam3.memory import Limits, Memory, MemoryBank
@@ -406,6 +406,57 @@ def test_a_model_says_which_frames_it_remembers(said, stock, selection, model, m
     rules = Rules.of(model, stock)
     assert rules.memory_selection == selection
     assert Engine(model, prompts(1), 9, rules=rules).limits.least_quality == selection
+
+
+@pytest.mark.parametrize(
+    ("said", "stock", "shared"),
+    [
+        ({}, False, True),
+        ({"o2o_matching_masklets_enable": False}, False, True),
+        ({"o2o_matching_masklets_enable": True}, False, False),
+        ({"o2o_matching_masklets_enable": True}, True, True),
+    ],
+)
+def test_a_model_says_whether_detections_are_shared(said, stock, shared, model, monkeypatch):
+    for name, value in said.items():
+        monkeypatch.setattr(model.tracker_model.config, name, value, raising=False)
+    assert Rules.of(model, stock).many_to_one == shared
+
+
+@pytest.mark.parametrize(
+    ("ious", "shared", "apart"),
+    [
+        # Two who touch, each with a mask that lies a little on the other: no doubles.
+        ([[0.9, 0.3], [0.2, 0.8]], ([[0, 1], [0, 1]], {0: 0, 1: 1}), ([[0], [1]], {0: 0, 1: 1})),
+        # Two masks on one person, whom one detection fits: doubles.
+        ([[0.9, 0.7]], ([[0, 1]], {0: 0}), ([[0, 1]], {0: 0})),
+        # Two people under one mask: it is corrected by the one whom it shows, not by whoever comes last.
+        ([[0.8], [0.6]], ([[0], [0]], {0: 1}), ([[0], []], {0: 0})),
+        # A mask that lies rather on the other person, who has one: who is left over corrects it if it fits.
+        ([[0.9, 0.8], [0.0, 0.5]], ([[0, 1], [1]], {0: 0, 1: 1}), ([[0], [1]], {0: 0, 1: 1})),
+        # All together fit best so, although the first detection by itself fits the first track better.
+        ([[0.9, 0.8], [0.8, 0.1]], ([[0, 1], [0, 1]], {0: 1}), ([[1], [0]], {0: 1, 1: 0})),
+    ],
+)
+@pytest.mark.parametrize("many_to_one", [True, False])
+def test_detections_are_shared_or_matched_one_to_one(ious, shared, apart, many_to_one, model):
+    settings = {"many_to_one": many_to_one, "high_conf_thresh": 0.4, "high_iou_thresh": 0.4}
+    rules = dataclasses.replace(Rules.of(model), assoc_iou_thresh=0.1, **settings)
+    ious = np.array(ious)
+    detections, tracks = ious.shape
+    match = associate(ious, np.ones(ious.shape, bool), np.ones(detections), np.ones(tracks, bool), rules)
+    assert (match.tracks_of, match.confirmed) == (shared if many_to_one else apart)
+    assert match.new == []
+
+
+def test_prompts_share_no_detection_one_to_one(model):
+    """A track of another prompt neither is matched nor takes anybody's place."""
+    rules = dataclasses.replace(Rules.of(model), many_to_one=False)
+    same = np.array([[False, True], [True, False]])
+    match = associate(np.full((2, 2), 0.9), same, np.ones(2), np.ones(2, bool), rules)
+    assert match.tracks_of == [[1], [0]]
+    alone = associate(np.full((1, 1), 0.9), np.zeros((1, 1), bool), np.ones(1), np.ones(1, bool), rules)
+    assert (alone.tracks_of, alone.confirmed, alone.new) == ([[]], {}, [0])
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.optimize import linear_sum_assignment
 
 from courtside import masks as mask_tools
 from courtside.sam3.memory import MemoryBank
@@ -29,7 +30,10 @@ class Rules:
     as Meta's code names them. ``whole_overlaps``: all that two masks share goes to the object with the higher
     tracker score, as transformers has it; not so where ``config.json`` has ``non_overlap_masks_for_output``,
     as Meta's code names it: then each pixel goes to the object whose logit is highest there, and who loses
-    most of a mask to others isn't shown, as nothing of it is remembered.
+    most of a mask to others isn't shown, as nothing of it is remembered. ``many_to_one``: a detection is of
+    every track that it overlaps, as transformers has it; not so where ``config.json`` has
+    ``o2o_matching_masklets_enable``, as Meta's code names it: then they are matched one to one, and a track
+    with a detection of its own is nobody's double, nor is it corrected by another one.
 
     The switches give back behaviour of transformers' loop that we hold to be wrong, so that the rest can
     be compared with it. ``every_pointer``: the pointers of all earlier conditioning frames are read, not
@@ -71,6 +75,7 @@ class Rules:
     equals_stay: bool = False
     memory_selection: float | None = None
     whole_overlaps: bool = True
+    many_to_one: bool = True
     pred_iou_thresh: float = 0.0
 
     @classmethod
@@ -89,6 +94,7 @@ class Rules:
             **dict.fromkeys(switches, stock),
             memory_selection=tracker.mf_threshold if asks("use_memory_selection") else None,
             whole_overlaps=not asks("non_overlap_masks_for_output"),
+            many_to_one=not asks("o2o_matching_masklets_enable"),
             pred_iou_thresh=float(asks("pred_iou_thresh")),
         )
 
@@ -153,16 +159,25 @@ def associate(
     unmatched = visible & ~(ious >= rules.trk_assoc_iou_thresh).any(axis=0)
     fits = ious >= rules.assoc_iou_thresh
     new = (scores >= rules.new_det_thresh) & ~fits.any(axis=1)
-    sure = (scores >= rules.high_conf_thresh) & ~new & (ious.max(axis=1) >= rules.high_iou_thresh)
-    confirmed = {int(ious[index].argmax()): int(index) for index in np.flatnonzero(sure)}
+    own = np.ones_like(fits) if rules.many_to_one else _one_to_one(ious, fits)
+    best = np.where(own, ious, 0)
+    sure = (scores >= rules.high_conf_thresh) & ~new & (best.max(axis=1) >= rules.high_iou_thresh)
+    confirmed = {int(best[index].argmax()): int(index) for index in np.flatnonzero(sure)}
     match = Match(
         np.flatnonzero(new).tolist(),
-        [np.flatnonzero(row).tolist() for row in fits],
+        [np.flatnonzero(row).tolist() for row in fits & (own | ~own.any(axis=0))],
         np.flatnonzero(unmatched).tolist(),
         empty,
         confirmed,
     )
     return _limited(match, scores, tracks, rules)
+
+
+def _one_to_one(ious: np.ndarray, fits: np.ndarray) -> np.ndarray:
+    """The pairs, bool [D, T], of those that fit in which each is once at most, at the greatest total IoU."""
+    pairs = np.zeros_like(fits)
+    pairs[linear_sum_assignment(np.where(fits, ious, 0), maximize=True)] = True
+    return pairs & fits
 
 
 def _limited(match: Match, scores: np.ndarray, tracks: int, rules: Rules) -> Match:
