@@ -74,7 +74,7 @@ def lend(
             [piece for part in own for piece in _without(part, taken, own is parts[place])] for own in parts
         ]
         parts[place].append(taken)
-    return [sorted(own, key=lambda part: part.first_frame) for own in parts], sorted(loans)
+    return [_joined(own) for own in parts], sorted(loans)
 
 
 def _without(part: Tracklet, taken: Tracklet, whoever: bool) -> list[Tracklet]:
@@ -84,6 +84,17 @@ def _without(part: Tracklet, taken: Tracklet, whoever: bool) -> list[Tracklet]:
     early = part._replace(last_frame=min(part.last_frame, taken.first_frame - 1))
     late = part._replace(first_frame=max(part.first_frame, taken.last_frame + 1))
     return [one for one in (early, late) if one.first_frame <= one.last_frame]
+
+
+def _joined(parts: list[Tracklet]) -> list[Tracklet]:
+    """In order of time, with those in one that follow each other in one track."""
+    joined: list[Tracklet] = []
+    for part in sorted(parts, key=lambda one: one.first_frame):
+        if joined and joined[-1][::2] == (part.tracking_id, part.first_frame - 1):
+            joined[-1] = joined[-1]._replace(last_frame=part.last_frame)
+        else:
+            joined.append(part)
+    return joined
 
 
 class _Courses:

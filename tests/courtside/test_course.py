@@ -76,6 +76,16 @@ def test_what_is_nobodys_is_whose_course_it_lies_on():
     assert loans == [((1, 10, 10), 0)]
 
 
+def test_what_two_lend_of_one_track_is_one_part():
+    """The track that slips changes its player meanwhile."""
+    lefts = {1: {frame: 0.0 for frame in range(12) if frame not in (5, 6)}}
+    lefts[2] = {frame: 1.0 if frame in (5, 6) else 40.0 for frame in range(12)}
+    players = [[Tracklet(1, 0, 11)], [Tracklet(2, 0, 5)], [Tracklet(2, 6, 11)]]
+    parts, loans = lend(boxes(lefts), players)
+    assert parts == [[(1, 0, 4), (2, 5, 6), (1, 7, 11)], [(2, 0, 4)], [(2, 7, 11)]]
+    assert loans == [((2, 5, 5), 0), ((2, 6, 6), 0)]
+
+
 def test_nobody_is_lent_whole():
     lefts = {1: {frame: 0.0 for frame in range(12) if frame != 5}, 2: {5: 0.0}}
     parts = [[Tracklet(1, 0, 11)], [Tracklet(2, 5, 5)]]
