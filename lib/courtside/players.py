@@ -203,13 +203,16 @@ def tracks_said(players: pd.DataFrame) -> list[str]:
     counts = Counter(one.tracking_id for each in found for one in each)
     return [
         ", ".join(
-            f"{one.tracking_id} in frames {one.first_frame} to {one.last_frame}"
-            if counts[one.tracking_id] > 1
-            else str(one.tracking_id)
+            f"{one.tracking_id} in {_frames(one)}" if counts[one.tracking_id] > 1 else str(one.tracking_id)
             for one in each
         )
         for each in found
     ]
+
+
+def _frames(part: Tracklet) -> str:
+    first, last = part[1:]
+    return f"frame {first}" if first == last else f"frames {first} to {last}"
 
 
 def name_teams(

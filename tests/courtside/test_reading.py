@@ -12,6 +12,7 @@ from courtside.errors import ModelError
 from courtside.jersey import Reading, make_reader
 from courtside.labelling import LabelSet
 from courtside.labels import read_labels
+from courtside.players import tracks_said
 from courtside.reading import fill_players, read_players
 from courtside.report.players import players_section
 from courtside.roster import Roster
@@ -459,6 +460,36 @@ def test_crops_that_fail_are_counted(clip, run):
         failed > 0
     )
     assert done.warnings == expected
+
+
+def test_a_box_that_slips_onto_somebody_hidden_is_that_ones(clip, run, tmp_path):
+    """In frame 21 track 4 lies where 3 is, which isn't seen from 20 to 22."""
+    found = run.detections()
+    found = found[(found["tracking_id"] != 3) | ~found["frame"].between(20, 22)].reset_index(drop=True)
+    slipped = (found["tracking_id"] == 4) & (found["frame"] == 21)
+    found.loc[slipped, ["x1", "x2"]] = [185.0, 275.0]
+    found[["player_id", "jersey_number"]] = None
+    done = read_players(Video(clip / "video.mp4"), found, None, progress=False)
+    assert done.warnings == [
+        "tracks lay on somebody else who was hidden for a moment, and are theirs then: 4 at 0.8 s"
+    ]
+    assert spans_of(done.players) == {
+        ((1,), (0,), (18,)),
+        ((2,), (21,), (39,)),
+        ((3, 4, 3), (0, 21, 22), (20, 21, 39)),
+        ((4, 4), (0, 22), (20, 39)),
+    }
+    assert tracks_said(done.players)[1:3] == [
+        "3 in frames 0 to 20, 4 in frame 21, 3 in frames 22 to 39",
+        "4 in frames 0 to 20, 4 in frames 22 to 39",
+    ]
+    path = tmp_path / "player_detections.parquet"
+    path.write_bytes(run.detections_path.read_bytes())
+    fill_players(path, done.players)
+    filled = pd.read_parquet(path).merge(found[["tracking_id", "frame"]])
+    slipped = (filled["tracking_id"] == 4) & (filled["frame"] == 21)
+    assert filled.loc[slipped, "player_id"].tolist() == ["P2"]
+    assert set(filled.loc[~slipped & (filled["tracking_id"] == 4), "player_id"]) == {"P3"}
 
 
 def test_a_number_on_somebody_elses_jersey_is_said_to_be(tmp_path):
