@@ -14,6 +14,7 @@ from courtside.labelling import LabelSet
 from courtside.labels import read_labels
 from courtside.players import tracks_said
 from courtside.reading import fill_players, read_players
+from courtside.report.player import track_layer
 from courtside.report.players import players_section
 from courtside.roster import Roster
 from courtside.run import Settings, execute
@@ -403,6 +404,28 @@ def test_labelling_begins_with_players_not_with_tracks_that_changed_them(swapped
         rows = labels.draft.rows
     assert sorted(people.values()) == ["23", "23", "64", "64"]
     assert rows.groupby("object_id")["frame"].agg(["min", "max"]).loc[[1, 2], "max"].max() < CROSS - 1
+
+
+def test_labelling_begins_with_who_a_mask_lies_on_for_a_moment(clip, tmp_path):
+    """In frame 21 track 4 lies where 3 is, which isn't seen from 20 to 22."""
+    (tmp_path / "labels" / "gt").mkdir(parents=True)
+    rows = [line.split(",") for line in (clip / "gt" / "gt.txt").read_text().splitlines()]
+    rows = [row for row in rows if row[1] != "3" or int(row[0]) not in (21, 22, 23)]
+    rows = [[*row[:2], "185", *row[3:]] if row[:2] == ["22", "4"] else row for row in rows]
+    (tmp_path / "labels" / "gt" / "gt.txt").write_text("\n".join(map(",".join, rows)))
+    (tmp_path / "labels" / "seqinfo.ini").write_bytes((clip / "seqinfo.ini").read_bytes())
+    at = Settings(
+        video=clip / "video.mp4", out=tmp_path / "run", tracker="labels", labels=tmp_path / "labels"
+    )
+    run = execute(at, stages=("track", "read"), progress=False)
+    with LabelSet(at.video, tmp_path / "mine", start=run.folder) as labels:
+        found = labels.draft.rows
+    frames = found.groupby("object_id")["frame"].agg(list)
+    assert frames.loc[3] == [frame for frame in range(FRAMES) if frame not in (20, 22)]
+    assert frames.loc[4] == [frame for frame in range(FRAMES) if frame != 21]
+    assert frames.index.tolist() == [1, 2, 3, 4]
+    layer = track_layer(run.detections(), FRAMES, None, None, [], None, (WIDTH, HEIGHT))
+    assert layer["names"] == ["1 #7", "2 #7", "3 #7", "4"]
 
 
 def test_a_bad_roster_is_one_sentence(run, tmp_path, capsys):

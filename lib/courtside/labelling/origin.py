@@ -14,7 +14,7 @@ from courtside.errors import LabelsError
 from courtside.files import whole
 from courtside.folder import Run
 from courtside.labelling.identities import Draft, Person, empty_rows, settled
-from courtside.players import own_ids, owners, tracklets_of
+from courtside.players import Tracklet, own_ids, owners, tracklets_of
 from courtside.video import Video
 from courtside.watch import write_json
 
@@ -91,19 +91,37 @@ def _of_run(run: Run, video: Video, sha256: str) -> Draft:
     for one, own in table.dropna(subset="prompt").groupby("tracking_id")["prompt"]:
         people[int(one)] = Person(prompts=tuple(own.unique().tolist()))
     if run.status()["read"]["state"] == "done":
-        # Who a track went on with is somebody else.
-        whose = [(one, player) for player in run.players().itertuples() for one in tracklets_of(player)]
-        tracklets = [one for one, _ in whose]
-        ids = own_ids(tracklets)
-        places = owners(tracklets, rows["object_id"].to_numpy(), rows["frame"].to_numpy())
-        rows = rows.assign(object_id=np.array(ids, np.int64)[places])[places >= 0]
-        for one, (tracklet, player) in zip(ids, whose, strict=True):
+        # Who a track went on with is somebody else; what another lent for a moment is not.
+        whose = [
+            (part, track, player)
+            for player in run.players().itertuples()
+            for part, track in _with_tracks(tracklets_of(player))
+        ]
+        spans: dict[tuple[str, int], Tracklet] = {}
+        for part, track, player in whose:
+            known = spans.get((player.player_id, track), part)
+            spans[player.player_id, track] = Tracklet(track, known.first_frame, part.last_frame)
+        ids = dict(zip(spans, own_ids([*spans.values()]), strict=True))
+        of_parts = [ids[player.player_id, track] for _, track, player in whose]
+        parts = [part for part, _, _ in whose]
+        places = owners(parts, rows["object_id"].to_numpy(), rows["frame"].to_numpy())
+        rows = rows.assign(object_id=np.array(of_parts, np.int64)[places])[places >= 0]
+        for one, (_, track, player) in zip(of_parts, whose, strict=True):
             said = [None if pd.isna(each) else str(each) for each in (player.team, player.jersey_number)]
-            prompts = people.get(tracklet.tracking_id, Person()).prompts
+            prompts = people.get(track, Person()).prompts
             people[one] = Person(None, *said, prompts=prompts)
     texts = [*run.settings().prompts, *table["prompt"].dropna().unique()]
     labelled = np.zeros(video.frame_count, bool)
     return Draft(settled(rows), labelled, people, tuple(dict.fromkeys(texts)))
+
+
+def _with_tracks(parts: list[Tracklet]) -> list[tuple[Tracklet, int]]:
+    """Each of a player's parts, in order of time, with its track, or the one that goes on around it."""
+    tracks = [part.tracking_id for part in parts]
+    for place in range(1, len(parts) - 1):
+        if tracks[place - 1] == tracks[place + 1]:
+            tracks[place] = tracks[place - 1]
+    return list(zip(parts, tracks, strict=True))
 
 
 def _of_labels(path: Path, video: Video) -> Draft:

@@ -50,6 +50,7 @@ _EXPORT = re.compile(r"^export (?=(?:async )?(?:function|class|const) )", re.MUL
 # Half pixels are finer than a screen shows, and reach to pictures 16,000 pixels wide.
 _UNIT = 0.5
 _NOBODY, _NOT_ASKED = -1, -2
+_LEAST_SHARE = 0.1  # of a track, for which it bears a number that is told
 _BYTES_PER_MASK = {640: 150, 480: 115, 320: 80}
 
 
@@ -128,6 +129,12 @@ def clip_data(
     }
 
 
+def _told(numbers: pd.Series) -> str:
+    """Several where the track was cut, but for one that it bears where it lies on another for a moment."""
+    counts = numbers.value_counts(sort=False)
+    return "/".join(number for number, count in counts.items() if count >= _LEAST_SHARE * len(numbers))
+
+
 def track_layer(
     detections: pd.DataFrame,
     frame_count: int,
@@ -143,12 +150,8 @@ def track_layer(
     """
     rows = detections.sort_values(["frame", "tracking_id"], kind="stable")
     ids = np.unique(rows["tracking_id"].to_numpy(np.int64))
-    numbers = (
-        rows.dropna(subset="jersey_number")
-        .groupby("tracking_id")["jersey_number"]
-        .agg(lambda each: "/".join(each.unique()))  # several where the track was cut
-    )
-    names = [f"{i} #{numbers[i]}" if i in numbers.index else str(i) for i in ids.tolist()]
+    numbers = rows.groupby("tracking_id")["jersey_number"].agg(_told)
+    names = [f"{i} #{numbers[i]}" if numbers[i] else str(i) for i in ids.tolist()]
     partner = np.full(len(rows), _NOT_ASKED, np.int16)
     if matches is not None and events is not None:
         frames, tracks = rows["frame"].to_numpy(), rows["tracking_id"].to_numpy()
