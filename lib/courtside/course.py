@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from functools import cache
 from itertools import chain, combinations_with_replacement
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from courtside.players import Tracklet, owners
+from courtside.players import Tracklet, joined, owners
 from courtside.scoring.frames import box_iou
 
 __all__ = ["Loan", "lend"]
@@ -61,7 +60,7 @@ def lend(
     for slip in sorted(_slips(courses, frames, prompts, np.array(free, bool)), key=lambda one: -one.gain):
         there = {(slip.place, frame) for frame in frames[slip.rows].tolist()}
         owner = int(courses.whose[slip.rows[0]])
-        gone = owner >= 0 and len(courses.of(owner)) == lent[courses.of(owner)].sum() + len(slip.rows)
+        gone = owner >= 0 and len(slip.rows) == (~lent[courses.of[owner]]).sum()
         if gone or lent[slip.rows].any() or not filled.isdisjoint(there):
             continue
         lent[slip.rows] = True
@@ -74,7 +73,7 @@ def lend(
             [piece for part in own for piece in _without(part, taken, own is parts[place])] for own in parts
         ]
         parts[place].append(taken)
-    return [_joined(own) for own in parts], sorted(loans)
+    return [joined(own) for own in parts], sorted(loans)
 
 
 def _without(part: Tracklet, taken: Tracklet, whoever: bool) -> list[Tracklet]:
@@ -86,27 +85,12 @@ def _without(part: Tracklet, taken: Tracklet, whoever: bool) -> list[Tracklet]:
     return [one for one in (early, late) if one.first_frame <= one.last_frame]
 
 
-def _joined(parts: list[Tracklet]) -> list[Tracklet]:
-    """In order of time, with those in one that follow each other in one track."""
-    joined: list[Tracklet] = []
-    for part in sorted(parts, key=lambda one: one.first_frame):
-        if joined and joined[-1][::2] == (part.tracking_id, part.first_frame - 1):
-            joined[-1] = joined[-1]._replace(last_frame=part.last_frame)
-        else:
-            joined.append(part)
-    return joined
-
-
 class _Courses:
-    """The ways of all, from rows in order of time: ``whose`` says of whom each one is."""
+    """The ways of all, from rows in order of time: ``whose`` says of whom each is, ``of`` which are whose."""
 
     def __init__(self, times_s: np.ndarray, boxes: np.ndarray, whose: np.ndarray) -> None:
         self.times_s, self.boxes, self.whose = times_s, boxes, whose
-        self.of = cache(self._of)
-
-    def _of(self, one: int) -> np.ndarray:
-        """The rows of ``one``."""
-        return np.flatnonzero(self.whose == one)
+        self.of = pd.Series(whose).groupby(whose).indices
 
     def fits(self, rows: np.ndarray, before: int | None, after: int | None) -> np.ndarray:
         """IoU of these ``rows`` with the course from the row ``before`` to the one ``after``; where there is
@@ -122,7 +106,7 @@ class _Courses:
 
     def slip(self, place: int, rows: np.ndarray, there: np.ndarray) -> _Slip | None:
         """The best run of ``rows``, all of one, that lie by ``there`` where the one at ``place`` must be."""
-        own = self.of(int(self.whose[rows[0]]))
+        own = self.of[self.whose[rows[0]]]
         at = np.searchsorted(own, rows)
         best = None
         for i, j in combinations_with_replacement(range(len(rows)), 2):
@@ -141,8 +125,9 @@ class _Courses:
 
 def _slips(courses: _Courses, frames: np.ndarray, prompts: np.ndarray, free: np.ndarray) -> Iterator[_Slip]:
     """The best run of each one's ``free`` rows in each moment in which a player is not seen."""
-    for place in np.unique(courses.whose[courses.whose >= 0]).tolist():
-        own = courses.of(place)
+    for place, own in courses.of.items():
+        if place < 0:
+            continue
         starts, stops = (
             np.searchsorted(frames, frames[own[:-1]] + 1),
             np.searchsorted(frames, frames[own[1:]]),
@@ -155,6 +140,6 @@ def _slips(courses: _Courses, frames: np.ndarray, prompts: np.ndarray, free: np.
             there = courses.fits(rows, before, after)
             for other in np.unique(courses.whose[rows[there >= _THERE]]).tolist():
                 theirs = courses.whose[rows] == other
-                slip = courses.slip(place, rows[theirs], there[theirs])
+                slip = courses.slip(int(place), rows[theirs], there[theirs])
                 if slip is not None:
                     yield slip

@@ -31,6 +31,7 @@ __all__ = [
     "co_visible",
     "crossings",
     "in_turn",
+    "joined",
     "name_teams",
     "own_ids",
     "owners",
@@ -172,15 +173,26 @@ def in_turn(
         if not there:
             continue
         latest = max(there, key=lambda place: (tracklets[place].first_frame, tracklets[place].tracking_id))
-        turn = Tracklet(tracklets[latest].tracking_id, first, end - 1)
-        if turns:
-            before, last = turns[-1]
-            goes_on = turn.tracking_id == last.tracking_id and last.last_frame == first - 1
-            if before == latest or goes_on:
-                turns[-1] = latest, last._replace(last_frame=end - 1)
-                continue
-        turns.append((latest, turn))
-    return [turn for _, turn in turns]
+        if turns and turns[-1][0] == latest:
+            turns[-1] = latest, turns[-1][1]._replace(last_frame=end - 1)
+        else:
+            turns.append((latest, Tracklet(tracklets[latest].tracking_id, first, end - 1)))
+    return joined(turn for _, turn in turns)
+
+
+def joined(parts: Iterable[Tracklet]) -> list[Tracklet]:
+    """``parts`` in order of time, those in one that follow each other at once in one track.
+
+    >>> [tuple(one) for one in joined([Tracklet(1, 5, 9), Tracklet(1, 0, 4), Tracklet(1, 11, 20)])]
+    [(1, 0, 9), (1, 11, 20)]
+    """
+    found: list[Tracklet] = []
+    for part in sorted(parts, key=lambda one: one.first_frame):
+        if found and found[-1][::2] == (part.tracking_id, part.first_frame - 1):
+            found[-1] = found[-1]._replace(last_frame=part.last_frame)
+        else:
+            found.append(part)
+    return found
 
 
 def own_ids(tracklets: Sequence[Tracklet]) -> list[int]:

@@ -56,6 +56,7 @@ _WORTH = 0.5  # of quality: looks of less are read only where there are not enou
 _SURE = 10.0  # nats between the two likeliest numbers: more crops would not change the answer
 _AGAIN_S = 0.6
 _MOST_EVIDENCE = 8
+_COUNTS = 0.01  # of weight: a reading of less says nothing for the number
 _SURE_OF_CHANGE = 2.5  # nats for two people in a track against one
 _BRIEF_S = 0.5  # tracks that are on screen together for no longer may be one player's
 
@@ -332,7 +333,7 @@ def _reads(found: dict[int, Part], votes: dict[int, Vote], reader: Reader | None
     for track, each in found.items():
         for torso, reading, weight in zip(each.torsos, each.readings, votes[track].weights, strict=True):
             first, second = reading.positions
-            used = bool(weight > 0.01)
+            used = bool(weight > _COUNTS)
             why = None
             if reading.problem:
                 why = f"the reader failed: {reading.problem}"
@@ -415,4 +416,4 @@ def _players(
 def _counting(part: Part, said: Vote) -> list[tuple[float, int]]:
     """The weight and the frame of each reading of a part that speaks for its number."""
     weights = zip(part.torsos, said.weights, strict=True)
-    return [(float(weight), torso.frame) for torso, weight in weights if weight > 0.01]
+    return [(float(weight), torso.frame) for torso, weight in weights if weight > _COUNTS]

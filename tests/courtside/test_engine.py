@@ -409,18 +409,25 @@ def test_a_model_says_which_frames_it_remembers(said, stock, selection, model, m
 
 
 @pytest.mark.parametrize(
-    ("said", "stock", "shared"),
+    ("said", "stock", "name", "value"),
     [
-        ({}, False, True),
-        ({"o2o_matching_masklets_enable": False}, False, True),
-        ({"o2o_matching_masklets_enable": True}, False, False),
-        ({"o2o_matching_masklets_enable": True}, True, True),
+        ({}, False, "whole_overlaps", True),
+        ({"non_overlap_masks_for_output": False}, False, "whole_overlaps", True),
+        ({"non_overlap_masks_for_output": True}, False, "whole_overlaps", False),
+        ({"non_overlap_masks_for_output": True}, True, "whole_overlaps", True),
+        ({}, False, "many_to_one", True),
+        ({"o2o_matching_masklets_enable": False}, False, "many_to_one", True),
+        ({"o2o_matching_masklets_enable": True}, False, "many_to_one", False),
+        ({"o2o_matching_masklets_enable": True}, True, "many_to_one", True),
+        ({}, False, "pred_iou_thresh", 0.0),
+        ({"pred_iou_thresh": 0.3}, False, "pred_iou_thresh", 0.3),
+        ({"pred_iou_thresh": 0.3}, True, "pred_iou_thresh", 0.0),
     ],
 )
-def test_a_model_says_whether_detections_are_shared(said, stock, shared, model, monkeypatch):
-    for name, value in said.items():
-        monkeypatch.setattr(model.tracker_model.config, name, value, raising=False)
-    assert Rules.of(model, stock).many_to_one == shared
+def test_a_model_says_what_transformers_does_not_know(said, stock, name, value, model, monkeypatch):
+    for key, wanted in said.items():
+        monkeypatch.setattr(model.tracker_model.config, key, wanted, raising=False)
+    assert getattr(Rules.of(model, stock), name) == value
 
 
 @pytest.mark.parametrize(
@@ -459,16 +466,6 @@ def test_prompts_share_no_detection_one_to_one(model):
     assert (alone.tracks_of, alone.confirmed, alone.new) == ([[]], {}, [0])
 
 
-@pytest.mark.parametrize(
-    ("said", "stock", "least"),
-    [({}, False, 0.0), ({"pred_iou_thresh": 0.3}, False, 0.3), ({"pred_iou_thresh": 0.3}, True, 0.0)],
-)
-def test_a_model_says_how_good_a_mask_must_be_to_be_shown(said, stock, least, model, monkeypatch):
-    for name, value in said.items():
-        monkeypatch.setattr(model.tracker_model.config, name, value, raising=False)
-    assert Rules.of(model, stock).pred_iou_thresh == least
-
-
 def test_a_mask_that_the_tracker_thinks_little_of_is_not_shown(model, monkeypatch):
     """It is followed all the same: everything else stays as it was."""
     predicted: dict[tuple[int, int], float] = {}
@@ -497,21 +494,6 @@ def test_a_mask_that_the_tracker_thinks_little_of_is_not_shown(model, monkeypatc
     assert set(some) == {key for key in whole if predicted.get(key, 1.0) >= least}
     assert 0 < len(some) < len(whole)
     assert all(torch.equal(mask, whole[key]) for key, mask in some.items())
-
-
-@pytest.mark.parametrize(
-    ("said", "stock", "whole"),
-    [
-        ({}, False, True),
-        ({"on": False}, False, True),
-        ({"on": True}, False, False),
-        ({"on": True}, True, True),
-    ],
-)
-def test_a_model_says_whose_the_pixels_are_that_two_masks_share(said, stock, whole, model, monkeypatch):
-    for value in said.values():
-        monkeypatch.setattr(model.tracker_model.config, "non_overlap_masks_for_output", value, raising=False)
-    assert Rules.of(model, stock).whole_overlaps == whole
 
 
 # Memory

@@ -97,11 +97,10 @@ def _of_run(run: Run, video: Video, sha256: str) -> Draft:
             for player in run.players().itertuples()
             for part, track in _with_tracks(tracklets_of(player))
         ]
-        spans: dict[tuple[str, int], Tracklet] = {}
+        firsts: dict[tuple[str, int], Tracklet] = {}
         for part, track, player in whose:
-            known = spans.get((player.player_id, track), part)
-            spans[player.player_id, track] = Tracklet(track, known.first_frame, part.last_frame)
-        ids = dict(zip(spans, own_ids([*spans.values()]), strict=True))
+            firsts.setdefault((player.player_id, track), part)
+        ids = dict(zip(firsts, own_ids([*firsts.values()]), strict=True))
         of_parts = [ids[player.player_id, track] for _, track, player in whose]
         parts = [part for part, _, _ in whose]
         places = owners(parts, rows["object_id"].to_numpy(), rows["frame"].to_numpy())
