@@ -175,8 +175,9 @@ class Engine:
         born = self._begin(features, number, found, found_by, scores, match.new)
 
         shown = self._show(number, masks, raw, found, match, confirmed, removed, born)
-        state.tracks = [track for track in tracks if track.object_id not in removed] + born
         state.waiting.append(shown.without(hidden | doubtful))
+        removed |= self._vanished()
+        state.tracks = [track for track in tracks if track.object_id not in removed] + born
         state.stepped += 1
         if removed and rules.hotstart_delay > 0:
             state.waiting = [frame.without(removed) for frame in state.waiting]
@@ -241,6 +242,21 @@ class Engine:
             for index, (track, iou) in enumerate(zip(self.state.tracks, ious.tolist(), strict=True))
             if iou < self.rules.pred_iou_thresh and index not in confirmed and number not in track.given
         }
+
+    def _vanished(self) -> set[int]:
+        """Ids of tracks that began in a frame that is still waiting and have no mask in the latest ones."""
+        tracks, waiting, least = self.state.tracks, self.state.waiting, self.rules.hotstart_unseen_thresh
+        if not 0 < least < len(waiting):
+            return set()
+        begun = {frame.frame for frame in waiting[:-least]}
+        gone = {track.object_id for track in tracks if track.first_frame in begun and not track.kept}
+        for frame in waiting[-least:] if gone else ():
+            gone -= {
+                number
+                for number, mask in zip(frame.object_ids, frame.masks, strict=True)
+                if number in gone and bool((mask > 0).any())
+            }
+        return gone
 
     def _remember(
         self,
