@@ -501,8 +501,8 @@ def test_a_mask_that_the_tracker_thinks_little_of_is_not_shown(model, monkeypatc
 
 @pytest.mark.parametrize("reverse", [False, True])
 def test_who_vanishes_within_hotstart_was_never_there(reverse, model):
-    """Nobody who is shown goes unseen for as long as that before hotstart is over."""
-    least, frames = 2, moving_discs(60, 168)
+    """Nobody is given out who is unseen in the last frames of hotstart."""
+    least, frames = 2, moving_discs(60, 5)
     order = range(len(frames))[:: -1 if reverse else 1]
 
     def seen(unseen: int) -> dict[int, list[int]]:
@@ -517,9 +517,8 @@ def test_who_vanishes_within_hotstart_was_never_there(reverse, model):
         return found
 
     def vanishes(places: list[int]) -> bool:
-        """Whether an object is unseen for ``least`` frames on end in its first few."""
-        ends = range(places[0] + least, min(places[0] + SETTINGS["hotstart_delay"], len(frames)))
-        return any(not set(places) & set(range(end - least + 1, end + 1)) for end in ends)
+        over = places[0] + SETTINGS["hotstart_delay"]
+        return over <= len(frames) and not set(places) & set(range(over - least, over))
 
     whole, some = seen(0), seen(least)
     gone = {number for number, places in whole.items() if vanishes(places)}
@@ -531,25 +530,25 @@ def test_who_vanishes_within_hotstart_was_never_there(reverse, model):
 
 
 def test_who_was_shown_by_hand_may_vanish(model):
-    rules = dataclasses.replace(Rules.of(model), hotstart_unseen_thresh=2)
+    rules = dataclasses.replace(Rules.of(model), hotstart_unseen_thresh=2, hotstart_delay=3)
     engine = Engine(model, prompts(1), 9, rules=rules)
     found, kept = (Track(number, 0, 1.0, 0, 1, kept=number == 2) for number in (1, 2))
     engine.state.tracks = [found, kept]
     mask = torch.ones(4, 4)
     both = FrameMasks(0, (1, 2), (0, 0), (1.0, 1.0), (1.0, 1.0), (mask, mask))
-    engine.state.waiting = [both, both.without({1, 2}), FrameMasks(2, *[()] * 5)]
-    assert engine._vanished() == {1}
-    # An empty mask is none; one that is back in the latest frame is not gone.
+    nobody = dataclasses.replace(both.without({1, 2}), frame=1)
     empty = FrameMasks(2, (1,), (0,), (1.0,), (1.0,), (-mask,))
-    engine.state.waiting[2] = empty
-    assert engine._vanished() == {1}
-    engine.state.waiting[2] = dataclasses.replace(empty, masks=(mask,))
-    assert engine._vanished() == set()
-    # Nor is one gone whose beginning was given out, or that is younger than that.
-    engine.state.waiting = [dataclasses.replace(empty, frame=at) for at in (1, 2, 3)]
-    assert engine._vanished() == set()
-    found.first_frame = 2
-    assert engine._vanished() == set()
+
+    def gone(*waiting: FrameMasks) -> set[int]:
+        engine.state.waiting = list(waiting)
+        return engine._vanished()
+
+    assert gone(both, nobody, nobody) == {1}
+    assert gone(both, nobody, empty) == {1}
+    assert gone(both, nobody, dataclasses.replace(empty, masks=(mask,))) == set()
+    # Hotstart is not over, or was over before.
+    assert gone(both, nobody) == set()
+    assert gone(nobody, nobody, empty) == set()
 
 
 # Memory

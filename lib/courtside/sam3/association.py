@@ -34,8 +34,8 @@ class Rules:
     every track that it overlaps, as transformers has it; not so where ``config.json`` has
     ``o2o_matching_masklets_enable``, as Meta's code names it: then they are matched one to one, and a track
     with a detection of its own is nobody's double, nor is it corrected by another one.
-    ``hotstart_unseen_thresh``: hotstart takes back a track that has no mask for as many frames on end, 0 for
-    never, as transformers has it; the name is ours, after its siblings'.
+    ``hotstart_unseen_thresh``: hotstart takes back a track without a mask in the last so many of its frames,
+    0 for never, as transformers has it; the name is ours, after its siblings'.
 
     The switches give back behaviour of transformers' loop that we hold to be wrong, so that the rest can
     be compared with it. ``every_pointer``: the pointers of all earlier conditioning frames are read, not

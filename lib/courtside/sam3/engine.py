@@ -244,12 +244,13 @@ class Engine:
         }
 
     def _vanished(self) -> set[int]:
-        """Ids of tracks that began in a frame that is still waiting and have no mask in the latest ones."""
+        """Ids of tracks that began in the frame to be given out next and have no mask in the latest ones."""
         tracks, waiting, least = self.state.tracks, self.state.waiting, self.rules.hotstart_unseen_thresh
-        if not 0 < least < len(waiting):
+        if not 0 < least < len(waiting) == self.rules.hotstart_delay:
             return set()
-        begun = {frame.frame for frame in waiting[:-least]}
-        gone = {track.object_id for track in tracks if track.first_frame in begun and not track.kept}
+        gone = {
+            track.object_id for track in tracks if track.first_frame == waiting[0].frame and not track.kept
+        }
         for frame in waiting[-least:] if gone else ():
             gone -= {
                 number
