@@ -126,8 +126,6 @@ def config(**settings) -> Sam3VideoConfig:
         "o2o_matching_masklets_enable": True,
         # Where two cover each other, a mask that the tracker itself gives little lies on the wrong person.
         "pred_iou_thresh": 0.25,
-        # Whom a crowd hides at once comes back as a new track: what was seen first is a piece too many.
-        "hotstart_unseen_thresh": 4,
         "max_object_pointers_in_encoder": 8,
         "memory_attention_hidden_size": HIDDEN,
         "memory_attention_num_layers": 2,

@@ -422,9 +422,6 @@ def test_a_model_says_which_frames_it_remembers(said, stock, selection, model, m
         ({}, False, "pred_iou_thresh", 0.0),
         ({"pred_iou_thresh": 0.3}, False, "pred_iou_thresh", 0.3),
         ({"pred_iou_thresh": 0.3}, True, "pred_iou_thresh", 0.0),
-        ({}, False, "hotstart_unseen_thresh", 0),
-        ({"hotstart_unseen_thresh": 3}, False, "hotstart_unseen_thresh", 3),
-        ({"hotstart_unseen_thresh": 3}, True, "hotstart_unseen_thresh", 0),
     ],
 )
 def test_a_model_says_what_transformers_does_not_know(said, stock, name, value, model, monkeypatch):
@@ -497,58 +494,6 @@ def test_a_mask_that_the_tracker_thinks_little_of_is_not_shown(model, monkeypatc
     assert set(some) == {key for key in whole if predicted.get(key, 1.0) >= least}
     assert 0 < len(some) < len(whole)
     assert all(torch.equal(mask, whole[key]) for key, mask in some.items())
-
-
-@pytest.mark.parametrize("reverse", [False, True])
-def test_who_vanishes_within_hotstart_was_never_there(reverse, model):
-    """Nobody is given out who is unseen in the last frames of hotstart."""
-    least, frames = 2, moving_discs(60, 5)
-    order = range(len(frames))[:: -1 if reverse else 1]
-
-    def seen(unseen: int) -> dict[int, list[int]]:
-        """The frames of each object, counted from the first that is followed."""
-        rules = dataclasses.replace(Rules.of(model), hotstart_unseen_thresh=unseen, pred_iou_thresh=0.5)
-        engine = Engine(model, prompts(1), len(frames), rules=rules, reverse=reverse)
-        found: dict[int, list[int]] = {}
-        for place, frame in enumerate(engine.run((at, frames[at]) for at in order)):
-            for number, mask in zip(frame.object_ids, frame.masks, strict=True):
-                if (mask > 0).any():
-                    found.setdefault(number, []).append(place)
-        return found
-
-    def vanishes(places: list[int]) -> bool:
-        over = places[0] + SETTINGS["hotstart_delay"]
-        return over <= len(frames) and not set(places) & set(range(over - least, over))
-
-    whole, some = seen(0), seen(least)
-    gone = {number for number, places in whole.items() if vanishes(places)}
-    assert gone
-    assert not any(map(vanishes, some.values()))
-    # Until the first of them has begun all goes the same way.
-    first = min(gone)
-    assert set(some) & set(range(first)) == set(whole) & set(range(first))
-
-
-def test_who_was_shown_by_hand_may_vanish(model):
-    rules = dataclasses.replace(Rules.of(model), hotstart_unseen_thresh=2, hotstart_delay=3)
-    engine = Engine(model, prompts(1), 9, rules=rules)
-    found, kept = (Track(number, 0, 1.0, 0, 1, kept=number == 2) for number in (1, 2))
-    engine.state.tracks = [found, kept]
-    mask = torch.ones(4, 4)
-    both = FrameMasks(0, (1, 2), (0, 0), (1.0, 1.0), (1.0, 1.0), (mask, mask))
-    nobody = dataclasses.replace(both.without({1, 2}), frame=1)
-    empty = FrameMasks(2, (1,), (0,), (1.0,), (1.0,), (-mask,))
-
-    def gone(*waiting: FrameMasks) -> set[int]:
-        engine.state.waiting = list(waiting)
-        return engine._vanished()
-
-    assert gone(both, nobody, nobody) == {1}
-    assert gone(both, nobody, empty) == {1}
-    assert gone(both, nobody, dataclasses.replace(empty, masks=(mask,))) == set()
-    # Hotstart is not over, or was over before.
-    assert gone(both, nobody) == set()
-    assert gone(nobody, nobody, empty) == set()
 
 
 # Memory

@@ -34,8 +34,6 @@ class Rules:
     every track that it overlaps, as transformers has it; not so where ``config.json`` has
     ``o2o_matching_masklets_enable``, as Meta's code names it: then they are matched one to one, and a track
     with a detection of its own is nobody's double, nor is it corrected by another one.
-    ``hotstart_unseen_thresh``: hotstart takes back a track without a mask in the last so many of its frames,
-    0 for never, as transformers has it; the name is ours, after its siblings'.
 
     The switches give back behaviour of transformers' loop that we hold to be wrong, so that the rest can
     be compared with it. ``every_pointer``: the pointers of all earlier conditioning frames are read, not
@@ -79,7 +77,6 @@ class Rules:
     whole_overlaps: bool = True
     many_to_one: bool = True
     pred_iou_thresh: float = 0.0
-    hotstart_unseen_thresh: int = 0
 
     @classmethod
     def of(cls, model: Any, stock: bool = False) -> Rules:
@@ -99,7 +96,6 @@ class Rules:
             whole_overlaps=not asks("non_overlap_masks_for_output"),
             many_to_one=not asks("o2o_matching_masklets_enable"),
             pred_iou_thresh=float(asks("pred_iou_thresh")),
-            hotstart_unseen_thresh=int(asks("hotstart_unseen_thresh")),
         )
 
 

@@ -175,9 +175,8 @@ class Engine:
         born = self._begin(features, number, found, found_by, scores, match.new)
 
         shown = self._show(number, masks, raw, found, match, confirmed, removed, born)
-        state.waiting.append(shown.without(hidden | doubtful))
-        removed |= self._vanished()
         state.tracks = [track for track in tracks if track.object_id not in removed] + born
+        state.waiting.append(shown.without(hidden | doubtful))
         state.stepped += 1
         if removed and rules.hotstart_delay > 0:
             state.waiting = [frame.without(removed) for frame in state.waiting]
@@ -242,22 +241,6 @@ class Engine:
             for index, (track, iou) in enumerate(zip(self.state.tracks, ious.tolist(), strict=True))
             if iou < self.rules.pred_iou_thresh and index not in confirmed and number not in track.given
         }
-
-    def _vanished(self) -> set[int]:
-        """Ids of tracks that began in the frame to be given out next and have no mask in the latest ones."""
-        tracks, waiting, least = self.state.tracks, self.state.waiting, self.rules.hotstart_unseen_thresh
-        if not 0 < least < len(waiting) == self.rules.hotstart_delay:
-            return set()
-        gone = {
-            track.object_id for track in tracks if track.first_frame == waiting[0].frame and not track.kept
-        }
-        for frame in waiting[-least:] if gone else ():
-            gone -= {
-                number
-                for number, mask in zip(frame.object_ids, frame.masks, strict=True)
-                if number in gone and bool((mask > 0).any())
-            }
-        return gone
 
     def _remember(
         self,

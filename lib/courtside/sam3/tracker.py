@@ -83,13 +83,7 @@ class Sam3Tracker:
         if self._loaded is not None:
             model, _, device = self._loaded
             rules = self._rules()
-            asked = (
-                "memory_selection",
-                "whole_overlaps",
-                "many_to_one",
-                "pred_iou_thresh",
-                "hotstart_unseen_thresh",
-            )
+            asked = ("memory_selection", "whole_overlaps", "many_to_one", "pred_iou_thresh")
             said |= device.settings() | {key: getattr(rules, key) for key in asked}
             own = sorted(vars(model).keys() & model.config.to_dict().keys())
             said |= {key: getattr(model, key) for key in own if isinstance(getattr(model, key), (int, float))}
