@@ -1,9 +1,9 @@
-"""Where players must be while they are not seen for a moment, and whose box lies there."""
+"""Where players must be while they are not seen for a moment, whose box lies there, and which is nobody's."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from itertools import chain, combinations_with_replacement
+from itertools import chain, combinations_with_replacement, pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -12,11 +12,14 @@ import pandas as pd
 from courtside.players import Tracklet, joined, owners
 from courtside.scoring.frames import box_iou
 
-__all__ = ["Loan", "lend"]
+__all__ = ["Loan", "lend", "let_go"]
 
 _MOMENT_S = 1.0  # out of sight for longer, and there is no saying where somebody is
 _THERE = 0.5  # IoU with where the player must be, on average
 _DRAG = 0.1  # IoU by which a box must lie better there than on its own course, in each frame
+_STRAIGHT_S = 0.13  # before and after a frame, in which people hardly turn: three frames of 25 a second
+_ASTRAY = 0.4  # IoU with its own course there under which a box is nobody's
+_BETWEEN = 0.6  # the same where it lies about as well where somebody hidden must be
 
 
 class Loan(NamedTuple):
@@ -45,19 +48,12 @@ def lend(
     tracks of different prompts lend each other nothing. ``certain`` are tracks with frames in which a number
     says that they show whom they should.
     """
-    table = detections.sort_values(["frame", "tracking_id"])
-    tracks, frames = table["tracking_id"].to_numpy(), table["frame"].to_numpy()
-    places = np.repeat(np.arange(len(players)), [len(one) for one in players])
-    whose = np.append(places, -1)[owners([*chain.from_iterable(players)], tracks, frames)]
-    prompts, _ = table["prompt"].factorize()
-    free = [pair not in certain for pair in zip(tracks.tolist(), frames.tolist(), strict=True)]
-    boxes = table[["x1", "y1", "x2", "y2"]].to_numpy(float)
-    # What is no player's is somebody else on each track.
-    courses = _Courses(table["time_s"].to_numpy(), boxes, np.where(whose < 0, -1 - tracks, whose))
+    courses = _Courses(detections, players, certain)
+    tracks, frames = courses.tracks, courses.frames
     loans: list[Loan] = []
-    lent = np.zeros(len(table), bool)
+    lent = np.zeros(len(tracks), bool)
     filled: set[tuple[int, int]] = set()
-    for slip in sorted(_slips(courses, frames, prompts, np.array(free, bool)), key=lambda one: -one.gain):
+    for slip in sorted(_slips(courses), key=lambda one: -one.gain):
         there = {(slip.place, frame) for frame in frames[slip.rows].tolist()}
         owner = int(courses.whose[slip.rows[0]])
         gone = owner >= 0 and len(slip.rows) == (~lent[courses.of[owner]]).sum()
@@ -85,24 +81,110 @@ def _without(part: Tracklet, taken: Tracklet, whoever: bool) -> list[Tracklet]:
     return [one for one in (early, late) if one.first_frame <= one.last_frame]
 
 
+def let_go(
+    detections: pd.DataFrame, players: Sequence[Sequence[Tracklet]], certain: Collection[tuple[int, int]] = ()
+) -> tuple[list[list[Tracklet]], list[Tracklet]]:
+    """The tracklets of each of ``players`` without the moments that are nobody's, and these moments.
+
+    Where two cross, a mask may lie on a part of both: its box leaves the player's course, which goes straight
+    from just before to just after, farther than anybody turns. Less is enough where it lies about as well
+    where somebody hidden of the same prompt must be. A single box is nobody's as well where others are seen
+    just before or after, but that player is not. Nobody is let go whole. ``certain`` are tracks with frames
+    in which a number says that they show whom they should.
+    """
+    courses = _Courses(detections, players, certain)
+    fits, gone = np.full(len(courses.whose), np.inf), np.zeros(len(courses.whose), bool)
+    for place, own in courses.of.items():
+        if place >= 0:
+            fits[own], gone[own] = courses.passing(own)
+    gone |= fits < _ASTRAY
+    for _, before, after, rows in courses.unseen():
+        there = courses.fits(rows, before, after)
+        gone[rows] |= (fits[rows] < _BETWEEN) & (there >= fits[rows] - _DRAG)
+    gone &= courses.free
+    for own in courses.of.values():
+        gone[own] &= not gone[own].all()
+    moments: list[Tracklet] = []
+    parts = [list(own) for own in players]
+    for track, rows in pd.Series(courses.tracks).groupby(courses.tracks).indices.items():
+        frames = courses.frames[rows]
+        lost, kept = frames[gone[rows]].tolist(), frames[~gone[rows]]
+        moments += joined(Tracklet(int(track), frame, frame) for frame in lost)
+        parts = [
+            [piece for part in own for piece in (_left(part, lost, kept) if part[0] == track else [part])]
+            for own in parts
+        ]
+    return parts, sorted(moments)
+
+
+def _left(part: Tracklet, lost: list[int], kept: np.ndarray) -> list[Tracklet]:
+    """``part`` without the frames that are ``lost`` of its track, where there are ``kept`` ones between."""
+    first, last = part[1:]
+    lost = [frame for frame in lost if first <= frame <= last]
+    if not lost:
+        return [part]
+    spans = ((start + 1, end - 1) for start, end in pairwise([first - 1, *lost, last + 1]))
+    return [part._replace(first_frame=a, last_frame=b) for a, b in spans if ((kept >= a) & (kept <= b)).any()]
+
+
 class _Courses:
-    """The ways of all, from rows in order of time: ``whose`` says of whom each is, ``of`` which are whose."""
+    """The ways of all, from rows in order of time: ``whose`` says of whom each is, ``of`` which are whose.
 
-    def __init__(self, times_s: np.ndarray, boxes: np.ndarray, whose: np.ndarray) -> None:
-        self.times_s, self.boxes, self.whose = times_s, boxes, whose
-        self.of = pd.Series(whose).groupby(whose).indices
+    What is no player's is somebody else on each track, below 0. Only ``free`` rows may change whose they are.
+    """
 
-    def fits(self, rows: np.ndarray, before: int | None, after: int | None) -> np.ndarray:
-        """IoU of these ``rows`` with the course from the row ``before`` to the one ``after``; where there is
-        one of them only, with that one, and 0 without any."""
-        ends = [end for end in (before, after) if end is not None]
-        if not ends:
-            return np.zeros(len(rows))
-        first, last = ends[0], ends[-1]
-        passed = self.times_s[rows] - self.times_s[first]
-        share = (passed / max(self.times_s[last] - self.times_s[first], 1e-9))[:, None]
-        course = self.boxes[first] + share * (self.boxes[last] - self.boxes[first])
-        return box_iou(self.boxes[rows], course).diagonal()
+    def __init__(
+        self,
+        detections: pd.DataFrame,
+        players: Sequence[Sequence[Tracklet]],
+        certain: Collection[tuple[int, int]],
+    ) -> None:
+        table = detections.sort_values(["frame", "tracking_id"])
+        self.tracks, self.frames = table["tracking_id"].to_numpy(), table["frame"].to_numpy()
+        self.times_s, self.boxes = table["time_s"].to_numpy(), table[["x1", "y1", "x2", "y2"]].to_numpy(float)
+        self.prompts, _ = table["prompt"].factorize()
+        pairs = zip(self.tracks.tolist(), self.frames.tolist(), strict=True)
+        self.free = np.array([pair not in certain for pair in pairs], bool)
+        places = np.repeat(np.arange(len(players)), [len(one) for one in players])
+        whose = np.append(places, -1)[owners([*chain.from_iterable(players)], self.tracks, self.frames)]
+        self.whose = np.where(whose < 0, -1 - self.tracks, whose)
+        self.of = pd.Series(self.whose).groupby(self.whose).indices
+
+    def fits(self, rows: np.ndarray, before: int | np.ndarray, after: int | np.ndarray) -> np.ndarray:
+        """IoU of each of ``rows`` with the course from the row ``before`` to the one ``after``."""
+        passed, whole = (self.times_s[to] - self.times_s[before] for to in (rows, after))
+        share = (passed / np.maximum(whole, 1e-9))[:, None]
+        course = self.boxes[before] + share * (self.boxes[after] - self.boxes[before])
+        return box_iou(self.boxes[rows][:, None], course[:, None])[:, 0, 0]
+
+    def passing(self, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """IoU of each of one's ``own`` rows with the course past it, and which have only others around them.
+
+        Where the course begins or ends there is none to lie on: infinity.
+        """
+        times, here = self.times_s[own], np.arange(len(own))
+        first, last = _around(times, times)
+        past = (first < here) & (here < last)
+        fits = np.full(len(own), np.inf)
+        fits[past] = self.fits(own[past], own[first[past]], own[last[past]])
+        earliest, latest = (self.frames[ends] for ends in _around(self.times_s, times))
+        return fits, (first == last) & (earliest < latest)
+
+    def unseen(self) -> Iterator[tuple[int, int, int, np.ndarray]]:
+        """Each moment in which a player is not seen: place, rows before and after, free rows meanwhile."""
+        for place, own in self.of.items():
+            if place < 0:
+                continue
+            starts, stops = (
+                np.searchsorted(self.frames, self.frames[own[:-1]] + 1),
+                np.searchsorted(self.frames, self.frames[own[1:]]),
+            )
+            gaps = (starts < stops) & (np.diff(self.times_s[own]) <= _MOMENT_S)
+            for gap in np.flatnonzero(gaps).tolist():
+                before, after = own[gap : gap + 2].tolist()
+                rows = np.arange(starts[gap], stops[gap])
+                rows = rows[self.free[rows] & (self.prompts[rows] == self.prompts[before])]
+                yield int(place), before, after, rows
 
     def slip(self, place: int, rows: np.ndarray, there: np.ndarray) -> _Slip | None:
         """The best run of ``rows``, all of one, that lie by ``there`` where the one at ``place`` must be."""
@@ -113,33 +195,28 @@ class _Courses:
             run = slice(i, j + 1)
             if at[j] - at[i] != j - i or there[run].mean() < _THERE:
                 continue
-            before = int(own[at[i] - 1]) if at[i] else None
-            after = int(own[at[j] + 1]) if at[j] + 1 < len(own) else None
+            ends = [*own[: at[i]][-1:], *own[at[j] + 1 :][:1]]
             # What is no player's has no course of its own.
-            stays = 0.0 if self.whose[rows[0]] < 0 else self.fits(rows[run], before, after)
+            follows = self.whose[rows[0]] >= 0 and ends
+            stays = self.fits(rows[run], ends[0], ends[-1]) if follows else 0.0
             gain = float((there[run] - stays - _DRAG).sum())
             if gain > (best.gain if best else 0):
                 best = _Slip(gain, place, rows[run])
         return best
 
 
-def _slips(courses: _Courses, frames: np.ndarray, prompts: np.ndarray, free: np.ndarray) -> Iterator[_Slip]:
-    """The best run of each one's ``free`` rows in each moment in which a player is not seen."""
-    for place, own in courses.of.items():
-        if place < 0:
-            continue
-        starts, stops = (
-            np.searchsorted(frames, frames[own[:-1]] + 1),
-            np.searchsorted(frames, frames[own[1:]]),
-        )
-        unseen = (starts < stops) & (np.diff(courses.times_s[own]) <= _MOMENT_S)
-        for gap in np.flatnonzero(unseen).tolist():
-            before, after = own[gap : gap + 2].tolist()
-            rows = np.arange(starts[gap], stops[gap])
-            rows = rows[free[rows] & (prompts[rows] == prompts[before])]
-            there = courses.fits(rows, before, after)
-            for other in np.unique(courses.whose[rows[there >= _THERE]]).tolist():
-                theirs = courses.whose[rows] == other
-                slip = courses.slip(int(place), rows[theirs], there[theirs])
-                if slip is not None:
-                    yield slip
+def _around(times_s: np.ndarray, wanted_s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """First and last place in ``times_s``, which are in order, that are on a course past each wanted time."""
+    first = np.searchsorted(times_s, wanted_s - _STRAIGHT_S)
+    return first, np.searchsorted(times_s, wanted_s + _STRAIGHT_S, "right") - 1
+
+
+def _slips(courses: _Courses) -> Iterator[_Slip]:
+    """The best run of each one's free rows in each moment in which a player is not seen."""
+    for place, before, after, rows in courses.unseen():
+        there = courses.fits(rows, before, after)
+        for other in np.unique(courses.whose[rows[there >= _THERE]]).tolist():
+            theirs = courses.whose[rows] == other
+            slip = courses.slip(place, rows[theirs], there[theirs])
+            if slip is not None:
+                yield slip

@@ -212,19 +212,17 @@ def tracks_said(players: pd.DataFrame) -> list[str]:
     Where a part of the track is another player's, its frames are said.
     """
     found = [tracklets_of(row) for row in players.itertuples(index=False)]
-    counts = Counter(one.tracking_id for each in found for one in each)
-    return [
-        ", ".join(
-            f"{one.tracking_id} in {_frames(one)}" if counts[one.tracking_id] > 1 else str(one.tracking_id)
-            for one in each
-        )
-        for each in found
-    ]
-
-
-def _frames(part: Tracklet) -> str:
-    first, last = part[1:]
-    return f"frame {first}" if first == last else f"frames {first} to {last}"
+    parts = sorted((part, place) for place, own in enumerate(found) for part in own)
+    said: list[list[tuple[int, str]]] = [[] for _ in found]
+    for track, own in itertools.groupby(parts, lambda one: one[0].tracking_id):
+        turns = [
+            (place, [part for part, _ in turn]) for place, turn in itertools.groupby(own, lambda one: one[1])
+        ]
+        for place, turn in turns:
+            first, last = turn[0].first_frame, turn[-1].last_frame
+            frames = f"frame {first}" if first == last else f"frames {first} to {last}"
+            said[place].append((first, f"{track} in {frames}" if len(turns) > 1 else str(track)))
+    return [", ".join(text for _, text in sorted(each)) for each in said]
 
 
 def name_teams(

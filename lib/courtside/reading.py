@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from courtside import tables
-from courtside.course import lend
+from courtside.course import lend, let_go
 from courtside.errors import ModelError, some
 from courtside.files import whole
 from courtside.jersey.crop import Torso, choose
@@ -159,6 +159,10 @@ def read_players(
         warnings.append(
             f"tracks lay on somebody else who was hidden for a moment, and are theirs then: {some(moments)}"
         )
+    turns, moments = let_go(detections, turns, certain)
+    if moments:
+        said = [f"{one.tracking_id} at {video.times_s[one.first_frame]:.1f} s" for one in moments]
+        warnings.append(f"tracks left their course for a moment and are nobody's then: {some(said)}")
     players = _players(groups, turns, found, votes, teams, answers, merges)
     return Reads(_reads(found, votes, reader), players, warnings)
 

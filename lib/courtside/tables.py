@@ -58,8 +58,8 @@ in seconds from the first frame, ``prompt`` the text that found the object (null
 takes no prompt), boxes are xyxy pixels of the upright frame, ``mask_rle`` is COCO's compressed
 run-length string for a mask of the frame's size (null without masks). ``jersey_number`` and
 ``player_id`` stay null until numbers are read, and where what a track shows is no player's: a moment in which
-another track of its player takes over. For a few frames they may be another's than the track's, whose mask
-lies on that player then.
+another track of its player takes over, or in which its box leaves that player's course. For a few frames they
+may be another's than the track's, whose mask lies on that player then.
 """
 
 DETECTIONS = pa.DataFrameSchema(

@@ -40,7 +40,7 @@ JERSEY_RATES = {
 those on nobody of the roster do not."""
 
 MERGED_METRICS = {
-    f"merged_{name}": f"{name} with players in place of tracks, so after cuts and accepted merges"
+    f"merged_{name}": f"{name} with players in place of tracks, after cuts and merges; nobody's are left out"
     for name in ("fragments_per_object", "idf1", "hota")
 }
 """What is scored again with players in place of tracks."""

@@ -137,11 +137,9 @@ def score(
         merged = counts
         pairs = detections[["player_id", "tracking_id"]].drop_duplicates()
         if pairs["player_id"].duplicated().any() or pairs["tracking_id"].duplicated().any():
-            owners, names = detections["player_id"].factorize()
-            # What is no player's stays the track that it is.
-            rest = len(names) + detections["tracking_id"].to_numpy()
-            owners = np.where(owners < 0, rest, owners + 1).astype(np.int64)
-            detections = detections.assign(tracking_id=owners)
+            # What is no player's is left out.
+            detections = detections.dropna(subset="player_id")
+            detections = detections.assign(tracking_id=detections["player_id"].factorize()[0] + 1)
             comparison = compare(detections, labels, match)
             merged, _ = count(comparison.select(*scored), start_s, end_s, threshold)
         jerseys = score_jerseys(comparison.select(*scored), threshold, detections, labels.roster, players)
