@@ -18,6 +18,7 @@ _MOMENT_S = 1.0  # out of sight for longer, and there is no saying where somebod
 _THERE = 0.5  # IoU with where the player must be, on average
 _DRAG = 0.1  # IoU by which a box must lie better there than on its own course, in each frame
 _STRAIGHT_S = 0.13  # before and after a frame, in which people hardly turn: three frames of 25 a second
+_MANY = 4  # of whom what most do is what the camera does
 _ASTRAY = 0.4  # IoU with its own course there under which a box is nobody's
 _BETWEEN = 0.6  # the same where it lies about as well where somebody hidden must be
 
@@ -89,14 +90,11 @@ def let_go(
     Where two cross, a mask may lie on a part of both: its box leaves the player's course, which goes straight
     from just before to just after, farther than anybody turns. Less is enough where it lies about as well
     where somebody hidden of the same prompt must be. A single box is nobody's as well where others are seen
-    just before or after, but that player is not. Nobody is let go whole. ``certain`` are tracks with frames
-    in which a number says that they show whom they should.
+    just before or after, but that player is not. Nobody is let go whole, or for a jolt of the camera.
+    ``certain`` are tracks with frames in which a number says that they show whom they should.
     """
     courses = _Courses(detections, players, certain)
-    fits, gone = np.full(len(courses.whose), np.inf), np.zeros(len(courses.whose), bool)
-    for place, own in courses.of.items():
-        if place >= 0:
-            fits[own], gone[own] = courses.passing(own)
+    fits, gone = courses.passing()
     gone |= fits < _ASTRAY
     for _, before, after, rows in courses.unseen():
         there = courses.fits(rows, before, after)
@@ -150,25 +148,34 @@ class _Courses:
         self.whose = np.where(whose < 0, -1 - self.tracks, whose)
         self.of = pd.Series(self.whose).groupby(self.whose).indices
 
-    def fits(self, rows: np.ndarray, before: int | np.ndarray, after: int | np.ndarray) -> np.ndarray:
-        """IoU of each of ``rows`` with the course from the row ``before`` to the one ``after``."""
+    def at(self, rows: np.ndarray, before: int | np.ndarray, after: int | np.ndarray) -> np.ndarray:
+        """The course from the row ``before`` to the one ``after`` at the time of each of ``rows``."""
         passed, whole = (self.times_s[to] - self.times_s[before] for to in (rows, after))
         share = (passed / np.maximum(whole, 1e-9))[:, None]
-        course = self.boxes[before] + share * (self.boxes[after] - self.boxes[before])
-        return box_iou(self.boxes[rows][:, None], course[:, None])[:, 0, 0]
+        return self.boxes[before] + share * (self.boxes[after] - self.boxes[before])
 
-    def passing(self, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """IoU of each of one's ``own`` rows with the course past it, and which have only others around them.
+    def fits(self, rows: np.ndarray, before: int, after: int) -> np.ndarray:
+        """IoU of each of ``rows`` with the course from the row ``before`` to the one ``after``."""
+        return _overlap(self.boxes[rows], self.at(rows, before, after))
 
-        Where the course begins or ends there is none to lie on: infinity.
+    def passing(self) -> tuple[np.ndarray, np.ndarray]:
+        """IoU of each row with its player's course past it, and which are that player's only one around then.
+
+        What most players do in a frame, the camera does, and is taken out. Where a course begins or ends, and
+        where it is no player's, there is none to lie on: infinity.
         """
-        times, here = self.times_s[own], np.arange(len(own))
-        first, last = _around(times, times)
-        past = (first < here) & (here < last)
-        fits = np.full(len(own), np.inf)
-        fits[past] = self.fits(own[past], own[first[past]], own[last[past]])
-        earliest, latest = (self.frames[ends] for ends in _around(self.times_s, times))
-        return fits, (first == last) & (earliest < latest)
+        course, alone = np.full_like(self.boxes, np.nan), np.zeros(len(self.whose), bool)
+        earliest, latest = (self.frames[ends] for ends in _around(self.times_s, self.times_s))
+        for place, own in self.of.items():
+            if place < 0:
+                continue
+            first, last = _around(self.times_s[own], self.times_s[own])
+            alone[own] = (first == last) & (earliest[own] < latest[own])
+            past = (own[first] < own) & (own < own[last])
+            course[own[past]] = self.at(own[past], own[first[past]], own[last[past]])
+        off = pd.DataFrame(self.boxes - course).groupby(self.frames)
+        shake = off.transform("median").where(off.transform("count") >= _MANY, 0.0).to_numpy()
+        return np.where(np.isnan(course[:, 0]), np.inf, _overlap(self.boxes - shake, course)), alone
 
     def unseen(self) -> Iterator[tuple[int, int, int, np.ndarray]]:
         """Each moment in which a player is not seen: place, rows before and after, free rows meanwhile."""
@@ -209,6 +216,11 @@ def _around(times_s: np.ndarray, wanted_s: np.ndarray) -> tuple[np.ndarray, np.n
     """First and last place in ``times_s``, which are in order, that are on a course past each wanted time."""
     first = np.searchsorted(times_s, wanted_s - _STRAIGHT_S)
     return first, np.searchsorted(times_s, wanted_s + _STRAIGHT_S, "right") - 1
+
+
+def _overlap(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """IoU of each box, [N, 4], with the other one at its place."""
+    return box_iou(boxes[:, None], others[:, None])[:, 0, 0]
 
 
 def _slips(courses: _Courses) -> Iterator[_Slip]:

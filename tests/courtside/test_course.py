@@ -147,6 +147,16 @@ def test_who_turns_round_is_on_course():
     assert let_go(boxes(lefts), players) == (players, [])
 
 
+def test_a_jolt_of_the_camera_is_nobodys_fault():
+    lefts = {track: {frame: 40.0 * track + frame for frame in range(21)} for track in range(1, 6)}
+    for own in lefts.values():
+        own[10] += 8
+    players = [[Tracklet(track, 0, 20)] for track in lefts]
+    assert let_go(boxes(lefts), players) == (players, [])
+    lefts[3][10] -= 8
+    assert let_go(boxes(lefts), players)[1] == [(3, 10, 10)]
+
+
 @pytest.mark.parametrize(
     ("aside", "hidden", "gone"), [(5.0, True, False), (3.0, True, True), (3.0, False, False)]
 )
