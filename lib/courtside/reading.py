@@ -161,8 +161,10 @@ def read_players(
         )
     turns, moments = let_go(detections, turns, certain)
     if moments:
-        said = [f"{one.tracking_id} at {video.times_s[one.first_frame]:.1f} s" for one in moments]
-        warnings.append(f"tracks left their course for a moment and are nobody's then: {some(said)}")
+        boxes = sum(last - first + 1 for _, first, last in moments)
+        warnings.append(
+            f"off their player's course for a moment, and nobody's then: {boxes} of {len(detections):,} boxes"
+        )
     players = _players(groups, turns, found, votes, teams, answers, merges)
     return Reads(_reads(found, votes, reader), players, warnings)
 

@@ -522,7 +522,9 @@ def test_a_box_that_leaves_its_course_for_a_moment_is_nobodys(clip, run, tmp_pat
     found.loc[astray, ["x1", "x2"]] += 60.0
     found[["player_id", "jersey_number"]] = None
     done = read_players(Video(clip / "video.mp4"), found, None, progress=False)
-    assert done.warnings == ["tracks left their course for a moment and are nobody's then: 4 at 0.8 s"]
+    assert done.warnings == [
+        f"off their player's course for a moment, and nobody's then: 1 of {len(found)} boxes"
+    ]
     assert ((4, 4), (0, 22), (20, 39)) in spans_of(done.players)
     assert tracks_said(done.players)[2:] == ["4", "2"]
     path = tmp_path / "player_detections.parquet"
