@@ -84,8 +84,8 @@ def _without(part: Tracklet, taken: Tracklet, whoever: bool) -> list[Tracklet]:
 
 def let_go(
     detections: pd.DataFrame, players: Sequence[Sequence[Tracklet]], certain: Collection[tuple[int, int]] = ()
-) -> tuple[list[list[Tracklet]], list[Tracklet]]:
-    """The tracklets of each of ``players`` without the moments that are nobody's, and these moments.
+) -> list[list[Tracklet]]:
+    """The tracklets of each of ``players`` without the moments that are nobody's.
 
     Where two cross, a mask may lie on a part of both: its box leaves the player's course, which goes straight
     from just before to just after, farther than anybody turns. Less is enough where it lies about as well
@@ -102,27 +102,24 @@ def let_go(
     gone &= courses.free
     for own in courses.of.values():
         gone[own] &= not gone[own].all()
-    moments: list[Tracklet] = []
     parts = [list(own) for own in players]
-    for track, rows in pd.Series(courses.tracks).groupby(courses.tracks).indices.items():
-        frames = courses.frames[rows]
-        lost, kept = frames[gone[rows]].tolist(), frames[~gone[rows]]
-        moments += joined(Tracklet(int(track), frame, frame) for frame in lost)
+    for track in np.unique(courses.tracks[gone]).tolist():
+        lost, kept = (courses.frames[(courses.tracks == track) & which] for which in (gone, ~gone))
         parts = [
             [piece for part in own for piece in (_left(part, lost, kept) if part[0] == track else [part])]
             for own in parts
         ]
-    return parts, sorted(moments)
+    return parts
 
 
-def _left(part: Tracklet, lost: list[int], kept: np.ndarray) -> list[Tracklet]:
+def _left(part: Tracklet, lost: np.ndarray, kept: np.ndarray) -> list[Tracklet]:
     """``part`` without the frames that are ``lost`` of its track, where there are ``kept`` ones between."""
-    first, last = part[1:]
-    lost = [frame for frame in lost if first <= frame <= last]
-    if not lost:
+    track, first, last = part
+    lost = lost[(lost >= first) & (lost <= last)]
+    if not len(lost):
         return [part]
-    spans = ((start + 1, end - 1) for start, end in pairwise([first - 1, *lost, last + 1]))
-    return [part._replace(first_frame=a, last_frame=b) for a, b in spans if ((kept >= a) & (kept <= b)).any()]
+    spans = ((start + 1, end - 1) for start, end in pairwise([first - 1, *lost.tolist(), last + 1]))
+    return [Tracklet(track, *span) for span in spans if ((kept >= span[0]) & (kept <= span[1])).any()]
 
 
 class _Courses:

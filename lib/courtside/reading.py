@@ -159,12 +159,7 @@ def read_players(
         warnings.append(
             f"tracks lay on somebody else who was hidden for a moment, and are theirs then: {some(moments)}"
         )
-    turns, moments = let_go(detections, turns, certain)
-    if moments:
-        boxes = sum(last - first + 1 for _, first, last in moments)
-        warnings.append(
-            f"off their player's course for a moment, and nobody's then: {boxes} of {len(detections):,} boxes"
-        )
+    turns = let_go(detections, turns, certain)
     players = _players(groups, turns, found, votes, teams, answers, merges)
     return Reads(_reads(found, votes, reader), players, warnings)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from html import unescape
+
 import cv2
 import numpy as np
 import pandas as pd
@@ -152,6 +154,7 @@ def test_merges_are_applied_when_accepted_and_said(clip, run, capsys):
     assert run.detections()["player_id"].nunique() == 3
     section = players_section(run, Video(clip / "video.mp4"))
     assert "2 players of 3 got a number" in section.html
+    assert "Nobody's" not in unescape(section.html)
     assert cli.main(["read", str(run.folder), "--merge", "propose", "--quiet"]) == 0
     capsys.readouterr()
     assert "1 merge proposal" in players_section(run, Video(clip / "video.mp4")).html
@@ -256,7 +259,9 @@ def test_a_player_whom_two_tracks_show_for_a_moment_is_one(swapped, tmp_path, ca
     # What is left over is nobody's, and no player.
     assert scores.metrics["merged_idf1"] == scores.metrics["merged_fragments_per_object"] == 1.0
     assert scores.metrics["jersey_right"] == 2
-    assert "23" in players_section(run, video).html
+    page = unescape(players_section(run, video).html)
+    assert "23" in page
+    assert f"Nobody's: 8 of {len(detections)} boxes." in page
     with LabelSet(video.path, tmp_path / "mine", start=run.folder) as labels:
         rows = labels.draft.rows
     assert len(rows) == 2 * CROSS
@@ -522,9 +527,7 @@ def test_a_box_that_leaves_its_course_for_a_moment_is_nobodys(clip, run, tmp_pat
     found.loc[astray, ["x1", "x2"]] += 60.0
     found[["player_id", "jersey_number"]] = None
     done = read_players(Video(clip / "video.mp4"), found, None, progress=False)
-    assert done.warnings == [
-        f"off their player's course for a moment, and nobody's then: 1 of {len(found)} boxes"
-    ]
+    assert not done.warnings
     assert ((4, 4), (0, 22), (20, 39)) in spans_of(done.players)
     assert tracks_said(done.players)[2:] == ["4", "2"]
     path = tmp_path / "player_detections.parquet"

@@ -39,11 +39,12 @@ def players_section(run: Run, video: Video) -> Block:
     players, reads = run.players(), run.reads()
     if not len(players):
         return blocks.note("There are no tracks, so there is nobody to name.", "info")
+    whose = pd.read_parquet(run.detections_path, columns=["player_id"])["player_id"]
     pictures = _pictures(video, _shown(players, reads))
     draw = partial(_timeline, players, reads, video)
     cards = [_card(row, reads, pictures) for row in players.itertuples(index=False)]
     parts = [
-        blocks.paragraph(_summary(players, reads), "lead"),
+        blocks.paragraph(_summary(players, reads, whose), "lead"),
         _coverage(run, players),
         blocks.picture(draw, "When each player's number was read"),
         blocks.table(
@@ -59,11 +60,13 @@ def players_section(run: Run, video: Video) -> Block:
     return blocks.stack(*parts)
 
 
-def _summary(players: pd.DataFrame, reads: pd.DataFrame) -> str:
+def _summary(players: pd.DataFrame, reads: pd.DataFrame, whose: pd.Series) -> str:
     known = int(players["jersey_number"].notna().sum())
     ties = int(players["near_tie"].sum())
     said = f"{words.count(known, 'player')} of {len(players)} got a number, from {len(reads):,} crops."
-    return said + (f" {words.count(ties, 'near tie')} to look at." if ties else "")
+    said += f" {words.count(ties, 'near tie')} to look at." if ties else ""
+    nobodys = int(whose.isna().sum())
+    return said + (f" Nobody's: {nobodys:,} of {words.count(len(whose), 'box', 'boxes')}." if nobodys else "")
 
 
 def _coverage(run: Run, players: pd.DataFrame) -> Block | None:
