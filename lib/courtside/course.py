@@ -12,7 +12,7 @@ import pandas as pd
 from courtside.players import Tracklet, joined, owners
 from courtside.scoring.frames import box_iou
 
-__all__ = ["Loan", "lend", "let_go"]
+__all__ = ["Loan", "camera", "lend", "let_go"]
 
 _MOMENT_S = 1.0  # out of sight for longer, and there is no saying where somebody is
 _THERE = 0.5  # IoU with where the player must be, on average
@@ -100,32 +100,36 @@ def let_go(
         there = courses.fits(rows, before, after)
         gone[rows] |= (fits[rows] < _BETWEEN) & (there >= fits[rows] - _DRAG)
     gone &= courses.free
-    for own in courses.of.values():
+    for own in courses.players.values():
         gone[own] &= not gone[own].all()
-    parts = [list(own) for own in players]
-    for track in np.unique(courses.tracks[gone]).tolist():
-        lost, kept = (courses.frames[(courses.tracks == track) & which] for which in (gone, ~gone))
-        parts = [
-            [piece for part in own for piece in (_left(part, lost, kept) if part[0] == track else [part])]
-            for own in parts
-        ]
-    return parts
+    return [[piece for part in own for piece in _left(part, courses, gone)] for own in players]
 
 
-def _left(part: Tracklet, lost: np.ndarray, kept: np.ndarray) -> list[Tracklet]:
-    """``part`` without the frames that are ``lost`` of its track, where there are ``kept`` ones between."""
-    track, first, last = part
-    lost = lost[(lost >= first) & (lost <= last)]
+def _left(part: Tracklet, courses: _Courses, gone: np.ndarray) -> list[Tracklet]:
+    """What is left of ``part`` without the rows that are ``gone``, where there are others between."""
+    within = owners([part], courses.tracks, courses.frames) == 0
+    lost, kept = (courses.frames[within & which] for which in (gone, ~gone))
     if not len(lost):
         return [part]
+    track, first, last = part
     spans = ((start + 1, end - 1) for start, end in pairwise([first - 1, *lost.tolist(), last + 1]))
     return [Tracklet(track, *span) for span in spans if ((kept >= span[0]) & (kept <= span[1])).any()]
+
+
+def camera(moved: np.ndarray, together: np.ndarray | list[np.ndarray]) -> np.ndarray:
+    """The camera's part in how all ``moved``, float64 [N, K], for each: what most do of those ``together``.
+
+    That is the median of those whose key (or keys) are the same, but for NaN, and 0 where they are too few.
+    """
+    shared = pd.DataFrame(moved).groupby(together)
+    return shared.transform("median").where(shared.transform("count") >= _MANY, 0.0).to_numpy()
 
 
 class _Courses:
     """The ways of all, from rows in order of time: ``whose`` says of whom each is, ``of`` which are whose.
 
-    What is no player's is somebody else on each track, below 0. Only ``free`` rows may change whose they are.
+    What is no player's is somebody else on each track, below 0, and not among ``players``. Only ``free`` rows
+    may change whose they are.
     """
 
     def __init__(
@@ -144,6 +148,7 @@ class _Courses:
         whose = np.append(places, -1)[owners([*chain.from_iterable(players)], self.tracks, self.frames)]
         self.whose = np.where(whose < 0, -1 - self.tracks, whose)
         self.of = pd.Series(self.whose).groupby(self.whose).indices
+        self.players = {int(place): own for place, own in self.of.items() if place >= 0}
 
     def at(self, rows: np.ndarray, before: int | np.ndarray, after: int | np.ndarray) -> np.ndarray:
         """The course from the row ``before`` to the one ``after`` at the time of each of ``rows``."""
@@ -163,22 +168,17 @@ class _Courses:
         """
         course, alone = np.full_like(self.boxes, np.nan), np.zeros(len(self.whose), bool)
         earliest, latest = (self.frames[ends] for ends in _around(self.times_s, self.times_s))
-        for place, own in self.of.items():
-            if place < 0:
-                continue
+        for own in self.players.values():
             first, last = _around(self.times_s[own], self.times_s[own])
             alone[own] = (first == last) & (earliest[own] < latest[own])
             past = (own[first] < own) & (own < own[last])
             course[own[past]] = self.at(own[past], own[first[past]], own[last[past]])
-        off = pd.DataFrame(self.boxes - course).groupby(self.frames)
-        shake = off.transform("median").where(off.transform("count") >= _MANY, 0.0).to_numpy()
-        return np.where(np.isnan(course[:, 0]), np.inf, _overlap(self.boxes - shake, course)), alone
+        still = self.boxes - camera(self.boxes - course, self.frames)
+        return np.where(np.isnan(course[:, 0]), np.inf, _overlap(still, course)), alone
 
     def unseen(self) -> Iterator[tuple[int, int, int, np.ndarray]]:
         """Each moment in which a player is not seen: place, rows before and after, free rows meanwhile."""
-        for place, own in self.of.items():
-            if place < 0:
-                continue
+        for place, own in self.players.items():
             starts, stops = (
                 np.searchsorted(self.frames, self.frames[own[:-1]] + 1),
                 np.searchsorted(self.frames, self.frames[own[1:]]),
@@ -188,7 +188,7 @@ class _Courses:
                 before, after = own[gap : gap + 2].tolist()
                 rows = np.arange(starts[gap], stops[gap])
                 rows = rows[self.free[rows] & (self.prompts[rows] == self.prompts[before])]
-                yield int(place), before, after, rows
+                yield place, before, after, rows
 
     def slip(self, place: int, rows: np.ndarray, there: np.ndarray) -> _Slip | None:
         """The best run of ``rows``, all of one, that lie by ``there`` where the one at ``place`` must be."""

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from courtside.course import camera
 from courtside.report.looks import look_at
 from courtside.scoring.frames import box_iou
 from courtside.video import Video
@@ -103,11 +104,9 @@ def jumps(detections: pd.DataFrame, times_s: np.ndarray) -> Iterator[Suspect]:
     seconds = np.diff(times_s[frame])
     pairs = np.flatnonzero((np.diff(track) == 0) & (seconds <= _GAP_S))
     moved, seconds = np.diff(center, axis=0)[pairs], seconds[pairs]
-    shared = pd.DataFrame(moved, columns=["x", "y"]).groupby([frame[pairs], frame[pairs + 1]])
-    several = shared["x"].transform("size").to_numpy() >= 4
-    camera = shared[["x", "y"]].transform("median").to_numpy() * several[:, None]
+    shaken = camera(moved, [frame[pairs], frame[pairs + 1]])
     size = np.minimum(height[pairs], height[pairs + 1])
-    far = np.linalg.norm(moved - camera, axis=1) / size
+    far = np.linalg.norm(moved - shaken, axis=1) / size
     growth = np.maximum(height[pairs], height[pairs + 1]) / size
     for pair, how_far, how_much, limit in zip(
         pairs, far, growth, _WOBBLE + _HEIGHTS_PER_S * seconds, strict=True

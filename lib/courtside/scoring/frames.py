@@ -34,10 +34,11 @@ def box_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     >>> box_iou(np.array([[0.0, 0, 10, 10]]), np.array([[5.0, 0, 15, 10], [0, 0, 10, 10]])).round(3)
     array([[0.333, 1.   ]])
     """
-    first, second = first[..., :, None, :], second[..., None, :, :]
-    sides = np.clip(np.minimum(first, second)[..., 2:] - np.maximum(first, second)[..., :2], 0, None)
-    overlap = sides.prod(-1)
-    union = sum((boxes[..., 2:] - boxes[..., :2]).prod(-1) for boxes in (first, second)) - overlap
+    corners = np.minimum(first[..., :, None, 2:], second[..., None, :, 2:])
+    sides = np.clip(corners - np.maximum(first[..., :, None, :2], second[..., None, :, :2]), 0, None)
+    overlap = sides[..., 0] * sides[..., 1]
+    areas = [(boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1]) for boxes in (first, second)]
+    union = areas[0][..., :, None] + areas[1][..., None, :] - overlap
     return np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
 
 
